@@ -1,0 +1,16 @@
+//! `checkoutd`: a hosted checkout-session service. One binary and Postgres.
+//!
+//! A merchant's backend posts a session; the service drafts a subscription and an invoice, asks Razorpay
+//! for a payment link and returns its URL. When Razorpay reports the payment, the subscription becomes
+//! active, the invoice final, and the merchant's endpoints are told. Unpaid, everything drafted is cleaned up.
+//!
+//! Where things are (ARCHITECTURE.md walks through them):
+//!
+//! - `checkout`: the core, sessions and their state machine
+//! - `tenancy`, `catalog`, `customers`, `subscriptions`, `invoices`, `payments`: a slice per noun
+//! - `razorpay`: the provider's client; `inbox`: its events; `sandbox`: a simulator of it
+//! - `webhooks`: events to merchants
+//! - `http`, `db`, `worker`, `kit`: what the slices stand on
+//! - `cli`: one file per command
+
+pub mod sandbox;
