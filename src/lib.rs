@@ -6,11 +6,26 @@
 //!
 //! Where things are (ARCHITECTURE.md walks through them):
 //!
-//! - `checkout`: the core, sessions and their state machine
-//! - `tenancy`, `catalog`, `customers`, `subscriptions`, `invoices`, `payments`: a slice per noun
-//! - `razorpay`: the provider's client; `inbox`: its events; `sandbox`: a simulator of it
-//! - `webhooks`: events to merchants
-//! - `http`, `db`, `worker`, `kit`: what the slices stand on
-//! - `cli`: one file per command
+//! - [`checkout`]: the core, sessions and their state machine
+//! - [`tenancy`], [`catalog`], [`customers`], [`subscriptions`], [`invoices`], [`payments`]: a slice per noun
+//! - [`razorpay`]: the provider's client; [`inbox`]: its events; [`sandbox`]: a simulator of it
+//! - [`webhooks`]: events to merchants
+//! - [`http`], [`db`], [`worker`], [`kit`]: what the slices stand on
 
+pub mod app;
+pub mod catalog;
+pub mod checkout;
+pub mod config;
+pub mod customers;
+pub mod db;
+pub mod http;
+pub mod inbox;
+pub mod invoices;
+pub mod kit;
+pub mod payments;
+pub mod razorpay;
 pub mod sandbox;
+pub mod subscriptions;
+pub mod tenancy;
+pub mod webhooks;
+pub mod worker;

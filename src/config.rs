@@ -1,0 +1,239 @@
+//! Configuration: environment variables only, read once, every error reported at once and by name.
+//!
+//! `.env.example` lists them with their defaults; a test keeps it complete.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `DATABASE_URL`: Postgres. Absent, `dev` starts its own and the other commands refuse.
+    pub database_url: Option<SecretString>,
+    /// `CHECKOUTD_DATABASE_POOL_SIZE`: most connections to Postgres.
+    pub database_pool_size: u32,
+    /// `CHECKOUTD_BIND`: where the API listens.
+    pub bind: SocketAddr,
+    /// `CHECKOUTD_PUBLIC_URL`: how the world reaches the API; the return page and webhook URLs start with it.
+    pub public_url: Url,
+    /// `CHECKOUTD_ENCRYPTION_KEY`: keys that seal secrets.
+    pub encryption_key: Option<SecretString>,
+    /// `RAZORPAY_BASE_URL`: Razorpay's API, or the sandbox.
+    pub razorpay_base_url: Url,
+    /// `CHECKOUTD_SESSION_TTL_SECONDS`: how long a customer has to pay.
+    pub session_ttl: Duration,
+    /// `CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS`: lets webhook endpoints of test environments be http and loopback.
+    pub allow_private_webhook_targets: bool,
+    /// `CHECKOUTD_LOG`: filter directives of `tracing-subscriber`.
+    pub log: String,
+    /// `CHECKOUTD_LOG_FORMAT`: `json` or `pretty`.
+    pub log_format: LogFormat,
+    /// `CHECKOUTD_SANDBOX_BIND`: where `dev` puts the Razorpay simulator.
+    pub sandbox_bind: SocketAddr,
+    /// `PG_BIN`: folder of Postgres's server programs, for `dev` and the tests, where they are not found by themselves.
+    pub pg_bin: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// What is wrong with the environment, all of it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("invalid configuration:\n  {}", .0.join("\n  "))]
+pub struct ConfigError(pub Vec<String>);
+
+/// One variable: its name and, where it has one, its default.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// What absence means; `None` where it means just that.
+    pub default: Option<&'static str>,
+}
+
+const fn variable(name: &'static str, default: Option<&'static str>) -> Variable {
+    Variable { name, default }
+}
+
+const DATABASE_URL: Variable = variable("DATABASE_URL", None);
+const POOL_SIZE: Variable = variable("CHECKOUTD_DATABASE_POOL_SIZE", Some("16"));
+const BIND: Variable = variable("CHECKOUTD_BIND", Some("127.0.0.1:8080"));
+const PUBLIC_URL: Variable = variable("CHECKOUTD_PUBLIC_URL", None);
+const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
+const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
+const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
+const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
+const LOG: Variable = variable("CHECKOUTD_LOG", Some("info"));
+const LOG_FORMAT: Variable = variable("CHECKOUTD_LOG_FORMAT", Some("json"));
+const SANDBOX_BIND: Variable = variable("CHECKOUTD_SANDBOX_BIND", Some("127.0.0.1:8090"));
+const PG_BIN: Variable = variable("PG_BIN", None);
+
+/// Every variable the service reads.
+pub const VARIABLES: &[Variable] = &[
+    DATABASE_URL,
+    POOL_SIZE,
+    BIND,
+    PUBLIC_URL,
+    ENCRYPTION_KEY,
+    RAZORPAY_BASE_URL,
+    SESSION_TTL,
+    ALLOW_PRIVATE,
+    LOG,
+    LOG_FORMAT,
+    SANDBOX_BIND,
+    PG_BIN,
+];
+
+impl Config {
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads from `lookup`; an empty value counts as absent.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut reader = Reader { lookup, errors: Vec::new() };
+        let bind = reader.parse(BIND, "must be an address and port such as 127.0.0.1:8080", |text| text.parse().ok());
+        let config = Self {
+            database_url: reader.text(DATABASE_URL).map(Into::into),
+            database_pool_size: reader.parse(POOL_SIZE, "must be a number from 2 to 1000", |text| {
+                text.parse().ok().filter(|size| (2..=1000).contains(size))
+            }),
+            bind,
+            public_url: match reader.text(PUBLIC_URL) {
+                Some(text) => reader.check(PUBLIC_URL, "must be an absolute http(s) URL", base_url(&text)),
+                None => base_url(&format!("http://{bind}")).unwrap_or_else(placeholder_url),
+            },
+            encryption_key: reader.text(ENCRYPTION_KEY).map(Into::into),
+            razorpay_base_url: reader.parse(RAZORPAY_BASE_URL, "must be an absolute http(s) URL", base_url),
+            session_ttl: reader.parse(SESSION_TTL, "must be a number of seconds from 1 to 86400", |text| {
+                text.parse().ok().filter(|ttl| (1..=86_400).contains(ttl)).map(Duration::from_secs)
+            }),
+            allow_private_webhook_targets: reader.parse(ALLOW_PRIVATE, "must be true or false", |text| {
+                text.parse().ok()
+            }),
+            log: reader.text(LOG).unwrap_or_default(),
+            log_format: reader.parse(LOG_FORMAT, "must be json or pretty", |text| match text {
+                "json" => Some(LogFormat::Json),
+                "pretty" => Some(LogFormat::Pretty),
+                _ => None,
+            }),
+            sandbox_bind: reader.parse(SANDBOX_BIND, "must be an address and port such as 127.0.0.1:8090", |text| {
+                text.parse().ok()
+            }),
+            pg_bin: reader.text(PG_BIN).map(Into::into),
+        };
+        if reader.errors.is_empty() { Ok(config) } else { Err(ConfigError(reader.errors)) }
+    }
+}
+
+struct Reader<L> {
+    lookup: L,
+    errors: Vec<String>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    fn text(&self, variable: Variable) -> Option<String> {
+        let given = (self.lookup)(variable.name).filter(|text| !text.trim().is_empty());
+        given.or_else(|| variable.default.map(str::to_owned))
+    }
+
+    fn parse<T: Fallback>(&mut self, variable: Variable, rule: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+        let parsed = self.text(variable).and_then(|text| parse(text.trim()));
+        self.check(variable, rule, parsed)
+    }
+
+    /// Notes an error and goes on with a stand-in, so that one run reports all errors.
+    fn check<T: Fallback>(&mut self, variable: Variable, rule: &str, parsed: Option<T>) -> T {
+        parsed.unwrap_or_else(|| {
+            self.errors.push(format!("{} {rule}", variable.name));
+            T::fallback()
+        })
+    }
+}
+
+/// A stand-in that never leaves this file: a `Config` with errors is not returned.
+trait Fallback {
+    fn fallback() -> Self;
+}
+
+macro_rules! fallback {
+    ($($type:ty => $value:expr;)*) => {$(
+        impl Fallback for $type { fn fallback() -> Self { $value } }
+    )*};
+}
+
+fallback! {
+    SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0));
+    u32 => 2;
+    Url => placeholder_url();
+    Duration => Duration::ZERO;
+    bool => false;
+    LogFormat => LogFormat::Json;
+}
+
+fn placeholder_url() -> Url {
+    Url::parse("http://localhost/").expect("a constant that parses")
+}
+
+/// An absolute http(s) URL; ends in a slash, so that `join` appends.
+fn base_url(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_environment_is_the_defaults() {
+        let config = Config::from_lookup(|_| None).expect("the defaults are valid");
+        assert_eq!(config.bind.port(), 8080);
+        assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(config.session_ttl, Duration::from_secs(900));
+        assert!(config.database_url.is_none());
+    }
+
+    #[test]
+    fn every_error_is_named_at_once() {
+        let error = Config::from_lookup(|name| match name {
+            "CHECKOUTD_BIND" => Some("nowhere".into()),
+            "RAZORPAY_BASE_URL" => Some("ftp://x".into()),
+            "CHECKOUTD_SESSION_TTL_SECONDS" => Some("0".into()),
+            "CHECKOUTD_LOG_FORMAT" => Some("xml".into()),
+            _ => None,
+        })
+        .expect_err("four variables are wrong");
+        assert_eq!(error.0.len(), 4);
+        for name in ["CHECKOUTD_BIND", "RAZORPAY_BASE_URL", "CHECKOUTD_SESSION_TTL_SECONDS", "CHECKOUTD_LOG_FORMAT"] {
+            assert!(error.0.iter().any(|line| line.starts_with(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_example_lists_every_variable_with_its_default() {
+        let example = include_str!("../.env.example");
+        for variable in VARIABLES {
+            let line = format!("{}={}", variable.name, variable.default.unwrap_or_default());
+            assert!(example.lines().any(|text| text.trim_start_matches("# ") == line), "missing: {line}");
+        }
+        let known = |line: &str| VARIABLES.iter().any(|variable| line.starts_with(&format!("{}=", variable.name)));
+        for line in example.lines().map(|line| line.trim_start_matches("# ")).filter(|line| line.contains('=')) {
+            assert!(known(line), "not a variable of the service: {line}");
+        }
+    }
+}

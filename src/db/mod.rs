@@ -1,0 +1,101 @@
+//! Postgres: the pool, migrations and transactions. No domain tables in here.
+
+#[cfg(any())]
+pub mod embedded;
+mod transact;
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    Connection, Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use transact::{TransactError, transact};
+
+/// The connection pool.
+pub type Pool = sqlx::PgPool;
+/// A connection inside an open transaction; what functions ending in `_in` take.
+pub type Tx = sqlx::PgConnection;
+/// What the driver reports.
+pub type Error = sqlx::Error;
+
+/// All migrations, compiled in.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// Idle longer than this, a connection is pinged before it is lent out.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
+
+/// Opens a pool of at most `size` connections; the first is made on first use.
+///
+/// Every session has a statement timeout (5 s), a lock timeout (2 s) and a limit on idle transactions (10 s).
+pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
+    let options = url.expose_secret().parse::<PgConnectOptions>()?.application_name("checkoutd").options([
+        ("statement_timeout", "5s"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(2))
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > PING_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        // A `begin` that was dropped half-way leaves the connection inside a transaction, and the next
+        // borrower's write would vanish with it (docs/adr/0003). The BEGIN in front keeps the server from
+        // warning about a ROLLBACK without a transaction; inside one it is the rare case that may warn.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.execute(sqlx::raw_sql("begin; rollback")).await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(pool)
+}
+
+/// Brings the schema up to date. Takes an advisory lock, so that replicas may all try.
+pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
+    MIGRATOR.run(pool).await
+}
+
+/// Whether the database answers and has every migration of this binary.
+pub async fn is_ready(pool: &Pool) -> Result<bool, Error> {
+    let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    // Not a checked macro: the table belongs to the migrator and is not in the migrations.
+    sqlx::query_scalar::<_, bool>(
+        "-- db.is_ready
+        select exists (select 1 from _sqlx_migrations where version = $1 and success)",
+    )
+    .bind(newest)
+    .fetch_one(pool)
+    .await
+}
+
+/// The name of the constraint that refused a write, for `store.rs` files to name the error.
+pub fn violated_constraint(error: &Error) -> Option<&str> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
+}
+
+/// Whether the database could not be used right now, as opposed to having refused the statement:
+/// connections lost or exhausted, time-outs, shutdown, deadlock, read-only after a failover.
+pub fn is_unavailable(error: &Error) -> bool {
+    match error {
+        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::Tls(_) | Error::WorkerCrashed => true,
+        Error::Protocol(_) => true,
+        Error::Database(database) => database.code().is_some_and(|code| {
+            matches!(&*code, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03")
+                || code.starts_with("08")
+                || code.starts_with("53")
+                || code.starts_with("57P")
+        }),
+        _ => false,
+    }
+}

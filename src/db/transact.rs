@@ -1,0 +1,58 @@
+//! Transactions: the only place that begins one.
+
+use futures::future::BoxFuture;
+
+use super::{Error, Pool, Tx};
+
+/// How often a transaction is run again after a deadlock or a serialisation failure.
+const RERUNS: u32 = 3;
+
+/// An error of a use case that can tell whether the database stands behind it.
+pub trait TransactError: From<Error> {
+    /// The driver's error, where there is one.
+    fn database_error(&self) -> Option<&Error>;
+}
+
+impl TransactError for Error {
+    fn database_error(&self) -> Option<&Error> {
+        Some(self)
+    }
+}
+
+/// Runs `work` in one transaction: commits when it returns Ok, rolls back when it returns Err.
+///
+/// `work` is run again, at most three times, when Postgres picked it as the victim of a deadlock or a
+/// serialisation conflict: it must have no effect outside the transaction. No network in here: the
+/// transaction holds locks. `name` shows up in logs.
+pub async fn transact<T, E: TransactError>(
+    pool: &Pool,
+    name: &'static str,
+    work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<T, E> {
+    let mut rerun = 0;
+    loop {
+        match once(pool, &work).await {
+            Err(error) if rerun < RERUNS && error.database_error().is_some_and(is_conflict) => {
+                rerun += 1;
+                tracing::info!(transaction.name = name, rerun, "transaction conflicted, running it again");
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn once<T, E: TransactError>(
+    pool: &Pool,
+    work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<T, E> {
+    let mut tx = pool.begin().await?;
+    // Dropping `tx` on an error rolls back.
+    let value = work(&mut tx).await?;
+    tx.commit().await?;
+    Ok(value)
+}
+
+fn is_conflict(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40001" | "40P01"))
+}

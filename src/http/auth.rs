@@ -1,0 +1,52 @@
+//! Who is calling: `x-api-key: KEY` or `Authorization: Bearer KEY`, and `X-Environment-ID` when sent.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::ApiError;
+use crate::{
+    app::App,
+    tenancy::{self, KeyId, Mode, Scope},
+};
+
+/// An authenticated caller. A handler that takes one cannot be reached without a valid key.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Whose data the request may see.
+    pub scope: Scope,
+    /// Whether the environment is for tests or for money.
+    pub mode: Mode,
+    /// The key that was used.
+    pub key: KeyId,
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let key = key_of(&parts.headers)?;
+        let caller = tenancy::authenticate(app, key)
+            .await?
+            .ok_or_else(|| ApiError::unauthorized("the API key is not valid"))?;
+        if let Some(environment) = parts.headers.get("x-environment-id")
+            && environment.as_bytes() != caller.scope.environment.to_string().as_bytes()
+        {
+            return Err(ApiError::permission_denied("the API key does not belong to the environment in X-Environment-ID"));
+        }
+        tracing::Span::current().record("environment.id", tracing::field::display(caller.scope.environment));
+        Ok(Self { scope: caller.scope, mode: caller.mode, key: caller.key })
+    }
+}
+
+fn key_of(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let missing = || ApiError::unauthorized("send an API key as x-api-key or as Authorization: Bearer");
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().map_err(|_| missing());
+    }
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
+    // RFC 9110: the scheme's case does not matter.
+    let (scheme, key) = value.split_once(' ').ok_or_else(missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(missing()) }
+}

@@ -1,0 +1,40 @@
+//! HTTP in: the router and its layers, the error envelope, extractors, authentication.
+
+mod auth;
+mod error;
+mod extract;
+mod health;
+mod layers;
+mod server;
+
+use axum::{Router, routing::get};
+
+pub use auth::Caller;
+pub use error::{ApiError, ErrorCode, Violations};
+pub use extract::{Body, IdPath, Named, Query, read_body};
+pub use server::{Bound, bind, serve};
+
+use crate::app::App;
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let v1 = Router::new()
+        .merge(crate::tenancy::api::router())
+        .merge(crate::customers::api::router())
+        .merge(crate::catalog::api::router())
+        .merge(crate::checkout::api::router())
+        .merge(crate::subscriptions::api::router())
+        .merge(crate::invoices::api::router())
+        .merge(crate::payments::api::router())
+        .merge(crate::webhooks::api::router())
+        .merge(crate::inbox::api::router());
+    let routes = Router::new()
+        .nest("/v1", v1)
+        .merge(crate::checkout::return_page::router())
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .with_state(app);
+    layers::apply(routes)
+}

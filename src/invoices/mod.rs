@@ -1,0 +1,3 @@
+//! invoices.
+
+pub mod api;

@@ -1,0 +1,53 @@
+//! Time as an argument. Domain code asks [`Clock`]; only the process's outermost layer knows which one it is.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use futures::future::BoxFuture;
+
+/// Where time comes from: the operating system in production, a hand-moved value in tests.
+pub trait TimeSource: Send + Sync {
+    /// The present, UTC.
+    fn now(&self) -> DateTime<Utc>;
+    /// Resolves once `now` has advanced by `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The clock that the whole process shares; cheap to clone.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn TimeSource>);
+
+impl Clock {
+    /// The operating system's clock.
+    pub fn system() -> Self {
+        Self::from_source(Arc::new(SystemTime))
+    }
+
+    /// A clock driven by `source`.
+    pub fn from_source(source: Arc<dyn TimeSource>) -> Self {
+        Self(source)
+    }
+
+    /// The present in UTC, cut to microseconds: Postgres keeps no more, and a value must read back equal.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.now().trunc_subsecs(6)
+    }
+
+    /// Resolves once this clock has advanced by `duration`.
+    pub fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(duration)
+    }
+}
+
+struct SystemTime;
+
+impl TimeSource for SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the operating system")]
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}

@@ -1,0 +1,8 @@
+//! Small tools without domain words: time, ids, money, secrets, paging, back-off.
+
+pub mod backoff;
+pub mod clock;
+pub mod ids;
+pub mod money;
+pub mod page;
+pub mod secret;

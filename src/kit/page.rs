@@ -1,0 +1,51 @@
+//! Paging of lists: `limit` and `offset` in, `{"items":[…],"pagination":{…}}` out.
+
+use serde::Serialize;
+
+/// A page asked for, already within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// 1 to 1000 items.
+    pub limit: i64,
+    /// Items to pass over.
+    pub offset: i64,
+}
+
+impl PageRequest {
+    /// What a caller gets who asks for nothing.
+    pub const DEFAULT_LIMIT: i64 = 50;
+    /// The largest page.
+    pub const MAX_LIMIT: i64 = 1000;
+}
+
+/// One page of a list, as it goes over the wire.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// The items of this page.
+    pub items: Vec<T>,
+    /// Where the page lies in the whole.
+    pub pagination: Pagination,
+}
+
+/// Where a page lies in the whole list.
+#[derive(Debug, Serialize)]
+pub struct Pagination {
+    /// Items that match, on all pages.
+    pub total: i64,
+    /// The page size that was applied.
+    pub limit: i64,
+    /// The request's own offset.
+    pub offset: i64,
+}
+
+impl<T> Page<T> {
+    /// The page `request` of `total` matching items.
+    pub fn new(items: Vec<T>, total: i64, request: PageRequest) -> Self {
+        Self { items, pagination: Pagination { total, limit: request.limit, offset: request.offset } }
+    }
+
+    /// The same page with each item mapped.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(f).collect(), pagination: self.pagination }
+    }
+}

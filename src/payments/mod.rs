@@ -1,0 +1,21 @@
+//! payments.
+
+pub mod api;
+
+/// Sends refunds.
+pub struct SendRefunds;
+
+impl crate::worker::Job for SendRefunds {
+    type Lease = ();
+    const WORK: crate::worker::Work = crate::worker::Work::Refunds;
+    const SLOTS: usize = 16;
+    const POLL: std::time::Duration = std::time::Duration::from_secs(1);
+
+    async fn claim(&self, _: &crate::app::App, _: usize) -> anyhow::Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    async fn step(&self, _: &crate::app::App, (): ()) -> anyhow::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Razorpay.
+
+/// Client.
+pub struct Client;

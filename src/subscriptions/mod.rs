@@ -1,0 +1,3 @@
+//! subscriptions.
+
+pub mod api;

@@ -1,0 +1,185 @@
+//! `/v1/connections`: the dashboard API for a merchant's Razorpay account. Secrets go in and never out.
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    EnvironmentId, Mode, TenantId,
+    connection::{self, Change, Connection, ConnectionId, Credentials, key_id_fits},
+    key::is_printable,
+    store,
+};
+use crate::{
+    app::App,
+    http::{ApiError, Body, Caller, IdPath, Named, Violations},
+    kit::page::{Page, PageRequest},
+};
+
+/// Routes under `/v1`.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/connections", get(list).post(create))
+        .route("/connections/search", axum::routing::post(list))
+        .route("/connections/{id}", get(read).put(update).delete(delete))
+}
+
+#[derive(Deserialize)]
+struct CreateRequest {
+    name: String,
+    provider_type: String,
+    encrypted_secret_data: SecretData,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct UpdateRequest {
+    name: Option<String>,
+    encrypted_secret_data: Option<SecretData>,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Default, Deserialize)]
+struct SecretData {
+    key_id: Option<String>,
+    secret_key: Option<SecretString>,
+    webhook_secret: Option<SecretString>,
+}
+
+/// A connection on the wire.
+#[derive(Debug, Serialize)]
+pub struct ConnectionResponse {
+    id: ConnectionId,
+    name: String,
+    provider_type: &'static str,
+    /// Public half of the credentials.
+    key_id: String,
+    metadata: Value,
+    status: String,
+    tenant_id: TenantId,
+    environment_id: EnvironmentId,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl ConnectionResponse {
+    fn new(caller: Caller, connection: Connection) -> Self {
+        Self {
+            id: connection.id,
+            name: connection.name,
+            provider_type: "razorpay",
+            key_id: connection.key_id,
+            metadata: connection.metadata,
+            status: connection.status,
+            tenant_id: caller.scope.tenant,
+            environment_id: caller.scope.environment,
+            created_at: connection.created_at,
+            updated_at: connection.updated_at,
+        }
+    }
+}
+
+async fn create(
+    caller: Caller,
+    State(app): State<App>,
+    Body(request): Body<CreateRequest>,
+) -> Result<(StatusCode, Json<ConnectionResponse>), ApiError> {
+    let mut violations = Violations::default();
+    let secrets = request.encrypted_secret_data;
+    check_name(&mut violations, &request.name);
+    violations.require(request.provider_type == "razorpay", "provider_type", "must be razorpay");
+    violations.require(secrets.key_id.is_some(), "encrypted_secret_data.key_id", "is required");
+    violations.require(secrets.secret_key.is_some(), "encrypted_secret_data.secret_key", "is required");
+    check_secrets(&mut violations, caller.mode, &secrets);
+    violations.finish()?;
+    let credentials = Credentials {
+        key_id: secrets.key_id.unwrap_or_default(),
+        secret_key: secrets.secret_key.unwrap_or_default(),
+        webhook_secret: secrets.webhook_secret,
+    };
+    let metadata = Value::Object(request.metadata);
+    let connection = connection::create(&app, caller.scope, request.name, &credentials, metadata).await?;
+    Ok((StatusCode::CREATED, Json(ConnectionResponse::new(caller, connection))))
+}
+
+async fn update(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<ConnectionId>,
+    Body(request): Body<UpdateRequest>,
+) -> Result<Json<ConnectionResponse>, ApiError> {
+    let mut violations = Violations::default();
+    let secrets = request.encrypted_secret_data.unwrap_or_default();
+    if let Some(name) = &request.name {
+        check_name(&mut violations, name);
+    }
+    check_secrets(&mut violations, caller.mode, &secrets);
+    // A key id and its secret belong together: one without the other would lock the account out.
+    violations.require(
+        secrets.key_id.is_none() || secrets.secret_key.is_some(),
+        "encrypted_secret_data.secret_key",
+        "is required when key_id changes",
+    );
+    violations.finish()?;
+    let change = Change {
+        name: request.name,
+        metadata: request.metadata.map(Value::Object),
+        key_id: secrets.key_id,
+        secret_key: secrets.secret_key,
+        webhook_secret: secrets.webhook_secret,
+    };
+    let connection = connection::update(&app, caller.scope, id, change).await?;
+    Ok(Json(ConnectionResponse::new(caller, connection)))
+}
+
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<ConnectionId>,
+) -> Result<Json<ConnectionResponse>, ApiError> {
+    let found = store::find_connection(&app.pool, caller.scope, id).await?;
+    let connection = found.ok_or_else(|| ApiError::not_found(ConnectionId::NOUN))?;
+    Ok(Json(ConnectionResponse::new(caller, connection)))
+}
+
+async fn list(caller: Caller, State(app): State<App>) -> Result<Json<Page<ConnectionResponse>>, ApiError> {
+    let connections = store::list_connections(&app.pool, caller.scope).await?;
+    let total = i64::try_from(connections.len()).unwrap_or(i64::MAX);
+    let page = Page::new(connections, total, PageRequest { limit: PageRequest::DEFAULT_LIMIT, offset: 0 });
+    Ok(Json(page.map(|connection| ConnectionResponse::new(caller, connection))))
+}
+
+async fn delete(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<ConnectionId>,
+) -> Result<StatusCode, ApiError> {
+    if store::archive_connection(&app.pool, caller.scope, id, app.clock.now()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::not_found(ConnectionId::NOUN))
+    }
+}
+
+fn check_name(violations: &mut Violations, name: &str) {
+    violations.require((1..=255).contains(&name.chars().count()), "name", "must have 1 to 255 characters");
+}
+
+fn check_secrets(violations: &mut Violations, mode: Mode, secrets: &SecretData) {
+    if let Some(key_id) = &secrets.key_id
+        && !key_id_fits(mode, key_id)
+    {
+        let rule = format!("must be a Razorpay key that starts with rzp_{0}_, because this is a {0} environment", mode.as_str());
+        violations.add("encrypted_secret_data.key_id", rule);
+    }
+    for (field, secret) in [("secret_key", &secrets.secret_key), ("webhook_secret", &secrets.webhook_secret)] {
+        if let Some(secret) = secret
+            && !is_printable(secret)
+        {
+            violations.add(format!("encrypted_secret_data.{field}"), "must have 1 to 256 printable ASCII characters");
+        }
+    }
+}

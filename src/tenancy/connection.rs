@@ -1,0 +1,216 @@
+//! Connections: a merchant's Razorpay account, its secrets sealed.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Mode, Scope, store};
+use crate::{
+    app::App,
+    db,
+    http::{ApiError, Named},
+    kit::secret::{OpenError, Place},
+};
+
+crate::define_ids! {
+    /// A provider connection.
+    ConnectionId = "conn";
+}
+
+impl Named for ConnectionId {
+    const NOUN: &'static str = "connection";
+}
+
+/// Razorpay repeats an event for 24 hours and support can replay it for 15 days, signed with the secret
+/// of its time: the previous one verifies that long.
+const PREVIOUS_SECRET_KEPT: TimeDelta = TimeDelta::days(16);
+
+/// What is shown of a connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The merchant's name for it.
+    pub name: String,
+    /// Razorpay's public key id, `rzp_test_…` or `rzp_live_…`.
+    pub key_id: String,
+    /// The merchant's own pairs.
+    pub metadata: Value,
+    /// `published` or `archived`.
+    pub status: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A connection's credentials as they lie in the table.
+pub struct SealedAccount {
+    pub id: ConnectionId,
+    pub key_id: String,
+    pub secret_key: Vec<u8>,
+    pub webhook_secret: Option<Vec<u8>>,
+    pub previous_webhook_secret: Option<Vec<u8>>,
+    pub previous_expires_at: Option<DateTime<Utc>>,
+}
+
+/// Credentials ready for use. Lives in memory only.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The connection they come from.
+    pub connection: ConnectionId,
+    /// User name of Razorpay's Basic authentication.
+    pub key_id: String,
+    /// Its password; also signs the redirect after a payment.
+    pub secret_key: SecretString,
+    /// Secrets that verify inbound webhooks: the current one, then the previous while it is kept.
+    pub webhook_secrets: Vec<SecretString>,
+}
+
+/// Why credentials could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// No such connection.
+    #[error("the environment has no Razorpay connection")]
+    Missing,
+    /// The encryption key is not the one they were sealed with.
+    #[error(transparent)]
+    Sealed(#[from] OpenError),
+    /// Postgres.
+    #[error(transparent)]
+    Store(#[from] db::Error),
+}
+
+/// The credentials of a session's connection; archived connections too, since their links live on.
+pub async fn connection_account(app: &App, scope: Scope, id: ConnectionId) -> Result<Account, AccountError> {
+    let sealed = store::find_account(&app.pool, scope, id).await?.ok_or(AccountError::Missing)?;
+    Ok(open_account(app, scope, &sealed)?)
+}
+
+/// Opens sealed credentials.
+pub fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
+    let place = |column| place(column, scope, sealed.id);
+    let now = app.clock.now();
+    let current = sealed.webhook_secret.iter();
+    let kept = sealed.previous_expires_at.is_some_and(|expires_at| expires_at > now);
+    let previous = sealed.previous_webhook_secret.iter().filter(|_| kept);
+    let webhook_secrets =
+        current.chain(previous).map(|secret| app.sealer.open(place(WEBHOOK_SECRET), secret)).collect::<Result<_, _>>()?;
+    Ok(Account {
+        connection: sealed.id,
+        key_id: sealed.key_id.clone(),
+        secret_key: app.sealer.open(place(SECRET_KEY), &sealed.secret_key)?,
+        webhook_secrets,
+    })
+}
+
+const SECRET_KEY: &str = "connections.secret_key";
+/// One name for the current and the previous column: a rotation moves the ciphertext between them.
+const WEBHOOK_SECRET: &str = "connections.webhook_secret";
+
+fn place(column: &'static str, scope: Scope, id: ConnectionId) -> Place {
+    Place { column, environment: scope.environment.into(), row: Uuid::from(id) }
+}
+
+/// Secrets as a merchant sends them.
+pub struct Credentials {
+    pub key_id: String,
+    pub secret_key: SecretString,
+    pub webhook_secret: Option<SecretString>,
+}
+
+/// Stores a connection. One published connection per environment: a second answers 409.
+pub async fn create(
+    app: &App,
+    scope: Scope,
+    name: String,
+    credentials: &Credentials,
+    metadata: Value,
+) -> Result<Connection, ApiError> {
+    let id: ConnectionId = app.ids.next();
+    let now = app.clock.now();
+    let key_id = credentials.key_id.clone();
+    let connection = Connection { id, name, key_id, metadata, status: "published".into(), created_at: now, updated_at: now };
+    let sealed = SealedAccount {
+        id,
+        key_id: connection.key_id.clone(),
+        secret_key: app.sealer.seal(place(SECRET_KEY, scope, id), &credentials.secret_key),
+        webhook_secret: credentials.webhook_secret.as_ref().map(|secret| app.sealer.seal(place(WEBHOOK_SECRET, scope, id), secret)),
+        previous_webhook_secret: None,
+        previous_expires_at: None,
+    };
+    store::insert_connection(&app.pool, scope, &connection, &sealed).await.map_err(|error| {
+        if db::violated_constraint(&error) == Some("connections_one_published") {
+            ApiError::already_exists("the environment already has a Razorpay connection; update or delete that one")
+        } else {
+            error.into()
+        }
+    })?;
+    Ok(connection)
+}
+
+/// What a change of a connection names; the rest stays.
+#[derive(Default)]
+pub struct Change {
+    pub name: Option<String>,
+    pub metadata: Option<Value>,
+    pub key_id: Option<String>,
+    pub secret_key: Option<SecretString>,
+    pub webhook_secret: Option<SecretString>,
+}
+
+/// Changes a connection in place; a replaced webhook secret goes on verifying for 16 days.
+pub async fn update(app: &App, scope: Scope, id: ConnectionId, change: Change) -> Result<Connection, ApiError> {
+    let missing = || ApiError::not_found(ConnectionId::NOUN);
+    let mut connection = store::find_connection(&app.pool, scope, id).await?.ok_or_else(missing)?;
+    let sealed = store::find_account(&app.pool, scope, id).await?.ok_or_else(missing)?;
+    let now = app.clock.now();
+    connection.name = change.name.unwrap_or(connection.name);
+    connection.metadata = change.metadata.unwrap_or(connection.metadata);
+    connection.key_id = change.key_id.unwrap_or(connection.key_id);
+    connection.updated_at = now;
+    let seal = |column, secret: Option<SecretString>| secret.map(|secret| app.sealer.seal(place(column, scope, id), &secret));
+    let previous_expires_at = sealed.webhook_secret.is_some().then(|| now + PREVIOUS_SECRET_KEPT);
+    let updated = store::update_connection(
+        &app.pool,
+        scope,
+        &connection,
+        seal(SECRET_KEY, change.secret_key),
+        seal(WEBHOOK_SECRET, change.webhook_secret),
+        sealed.webhook_secret,
+        previous_expires_at,
+    )
+    .await?;
+    if updated { Ok(connection) } else { Err(missing()) }
+}
+
+/// The rule that keeps test and live money apart.
+pub fn key_id_fits(mode: Mode, key_id: &str) -> bool {
+    let rest = key_id.strip_prefix(match mode {
+        Mode::Test => "rzp_test_",
+        Mode::Live => "rzp_live_",
+    });
+    rest.is_some_and(|rest| (1..=64).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_ids_fit_their_own_mode_only() {
+        assert!(key_id_fits(Mode::Test, "rzp_test_1DP5mmOlF5G5ag"));
+        assert!(key_id_fits(Mode::Live, "rzp_live_1DP5mmOlF5G5ag"));
+        for (mode, key_id) in [
+            (Mode::Test, "rzp_live_1DP5mmOlF5G5ag"),
+            (Mode::Live, "rzp_test_1DP5mmOlF5G5ag"),
+            (Mode::Test, "rzp_test_"),
+            (Mode::Test, "RZP_TEST_1DP5mmOlF5G5ag"),
+            (Mode::Test, "rzp_test_a:b"),
+            (Mode::Test, ""),
+        ] {
+            assert!(!key_id_fits(mode, key_id), "{key_id}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Tenants, their environments, API keys and provider connections.
+
+pub mod api;
+mod connection;
+mod key;
+mod store;
+
+use serde::{Deserialize, Serialize};
+
+pub use connection::{Account, ConnectionId, connection_account, open_account};
+pub use key::Authenticated;
+
+use crate::{app::App, db, http::Named};
+
+crate::define_ids! {
+    /// A merchant.
+    TenantId = "tenant";
+    /// A tenant's test or live half. Objects of one are invisible to the other.
+    EnvironmentId = "env";
+    /// An API key's record.
+    KeyId = "secret";
+}
+
+impl Named for EnvironmentId {
+    const NOUN: &'static str = "environment";
+}
+
+/// Whose data a statement may touch: an argument of every store function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The merchant.
+    pub tenant: TenantId,
+    /// The environment, which belongs to the tenant.
+    pub environment: EnvironmentId,
+}
+
+/// Whether an environment moves real money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Razorpay's test keys, http webhook targets where allowed.
+    Test,
+    /// Real money: live keys and https only.
+    Live,
+}
+
+impl Mode {
+    /// As in the tables, in API keys and in Razorpay's key ids.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Live => "live",
+        }
+    }
+
+    pub(crate) fn from_column(text: &str) -> Self {
+        if text == "live" { Self::Live } else { Self::Test }
+    }
+}
+
+/// An environment's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Environment {
+    /// Tenant and environment.
+    pub scope: Scope,
+    /// Test or live.
+    pub mode: Mode,
+    /// Seconds a customer has to pay, where it differs from the service's default.
+    pub session_ttl_seconds: Option<i32>,
+}
+
+/// What `tenant create` made. The keys are shown here once and never again.
+#[derive(Debug, Serialize)]
+pub struct NewTenant {
+    /// The merchant.
+    pub tenant_id: TenantId,
+    /// Test first, then live.
+    pub environments: Vec<NewEnvironment>,
+}
+
+/// An environment of a new tenant, with its first key.
+#[derive(Debug, Serialize)]
+pub struct NewEnvironment {
+    /// The environment.
+    pub id: EnvironmentId,
+    /// Test or live.
+    pub mode: Mode,
+    /// The first API key.
+    pub api_key: String,
+    /// Where Razorpay's webhook is to point.
+    pub webhook_url: String,
+}
+
+/// Creates a tenant with a test and a live environment and a key for each, in one transaction.
+pub async fn create_tenant(app: &App, name: &str) -> Result<NewTenant, db::Error> {
+    let tenant: TenantId = app.ids.next();
+    let now = app.clock.now();
+    let environments = [Mode::Test, Mode::Live].map(|mode| {
+        let scope = Scope { tenant, environment: app.ids.next() };
+        (scope, mode, key::generate(app, mode))
+    });
+    let (rows, name) = (environments.clone(), name.to_owned());
+    db::transact(&app.pool, "create_tenant", move |tx| {
+        let (rows, name) = (rows.clone(), name.clone());
+        Box::pin(async move {
+            store::insert_tenant(tx, tenant, &name, now).await?;
+            for (scope, mode, key) in &rows {
+                store::insert_environment(tx, *scope, *mode, now).await?;
+                store::insert_key(tx, *scope, "default", key, now).await?;
+            }
+            Ok::<_, db::Error>(())
+        })
+    })
+    .await?;
+    let environments = environments
+        .into_iter()
+        .map(|(scope, mode, key)| NewEnvironment {
+            id: scope.environment,
+            mode,
+            api_key: key.text,
+            webhook_url: webhook_url(app, scope),
+        })
+        .collect();
+    Ok(NewTenant { tenant_id: tenant, environments })
+}
+
+/// Where Razorpay posts the events of `scope`.
+pub fn webhook_url(app: &App, scope: Scope) -> String {
+    format!("{}v1/webhooks/razorpay/{}/{}", app.config.public_url, scope.tenant, scope.environment)
+}
+
+/// The caller that `key` belongs to; `None` when it is unknown, malformed or revoked.
+pub async fn authenticate(app: &App, key: &str) -> Result<Option<Authenticated>, db::Error> {
+    key::authenticate(app, key).await
+}
+
+/// The environment, when it exists and belongs to the tenant.
+pub async fn find_environment(app: &App, scope: Scope) -> Result<Option<Environment>, db::Error> {
+    store::find_environment(&app.pool, scope).await
+}

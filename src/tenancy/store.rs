@@ -1,0 +1,290 @@
+//! SQL of tenants, environments, keys and connections.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::types::Uuid;
+
+use super::{
+    Environment, KeyId, Mode, Scope, TenantId,
+    connection::{Connection, ConnectionId, SealedAccount},
+    key::{Authenticated, GeneratedKey},
+};
+use crate::db::{self, Pool, Tx};
+
+pub async fn insert_tenant(tx: &mut Tx, id: TenantId, name: &str, now: DateTime<Utc>) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- tenancy.insert_tenant
+        insert into tenants (id, name, created_at) values ($1, $2, $3)",
+        Uuid::from(id),
+        name,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn insert_environment(tx: &mut Tx, scope: Scope, mode: Mode, now: DateTime<Utc>) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- tenancy.insert_environment
+        insert into environments (id, tenant_id, mode, created_at) values ($1, $2, $3, $4)",
+        Uuid::from(scope.environment),
+        Uuid::from(scope.tenant),
+        mode.as_str(),
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn insert_key(
+    tx: &mut Tx,
+    scope: Scope,
+    name: &str,
+    key: &GeneratedKey,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- tenancy.insert_key
+        insert into api_keys (environment_id, id, name, lookup_id, last_four, hash, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7)",
+        Uuid::from(scope.environment),
+        Uuid::from(key.id),
+        name,
+        key.lookup_id,
+        key.last_four,
+        key.hash,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A key's row with the environment it opens.
+pub struct KeyRow {
+    pub hash: Vec<u8>,
+    pub revoked_at: Option<DateTime<Utc>>,
+    id: Uuid,
+    environment_id: Uuid,
+    tenant_id: Uuid,
+    mode: String,
+}
+
+impl KeyRow {
+    pub fn authenticated(&self) -> Authenticated {
+        Authenticated {
+            scope: Scope { tenant: self.tenant_id.into(), environment: self.environment_id.into() },
+            mode: Mode::from_column(&self.mode),
+            key: KeyId::from(self.id),
+        }
+    }
+}
+
+/// By the key's public part, in whichever environment it is: this is how a request gets its scope.
+pub async fn find_key_any_scope(pool: &Pool, lookup_id: &str) -> Result<Option<KeyRow>, db::Error> {
+    sqlx::query_as!(
+        KeyRow,
+        "-- tenancy.find_key_any_scope
+        select k.hash, k.revoked_at, k.id, k.environment_id, e.tenant_id, e.mode
+        from api_keys k
+        join environments e on e.id = k.environment_id
+        where k.lookup_id = $1",
+        lookup_id,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Environment>, db::Error> {
+    let row = sqlx::query!(
+        "-- tenancy.find_environment
+        select mode, session_ttl_seconds
+        from environments
+        where id = $1 and tenant_id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(scope.tenant),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Environment {
+        scope,
+        mode: Mode::from_column(&row.mode),
+        session_ttl_seconds: row.session_ttl_seconds,
+    }))
+}
+
+pub async fn insert_connection(
+    pool: &Pool,
+    scope: Scope,
+    connection: &Connection,
+    sealed: &SealedAccount,
+) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- tenancy.insert_connection
+        insert into connections (environment_id, id, name, provider_type, key_id, secret_key_sealed,
+            webhook_secret_sealed, metadata, status, created_at, updated_at)
+        values ($1, $2, $3, 'razorpay', $4, $5, $6, $7, 'published', $8, $8)",
+        Uuid::from(scope.environment),
+        Uuid::from(connection.id),
+        connection.name,
+        connection.key_id,
+        sealed.secret_key,
+        sealed.webhook_secret,
+        connection.metadata,
+        connection.created_at,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Writes the mutable part. `sealed` fields that are null stay as they are; a new webhook secret moves the
+/// old one aside until `previous_expires_at`.
+pub async fn update_connection(
+    pool: &Pool,
+    scope: Scope,
+    connection: &Connection,
+    secret_key: Option<Vec<u8>>,
+    webhook_secret: Option<Vec<u8>>,
+    previous_webhook_secret: Option<Vec<u8>>,
+    previous_expires_at: Option<DateTime<Utc>>,
+) -> Result<bool, db::Error> {
+    let done = sqlx::query!(
+        "-- tenancy.update_connection
+        update connections
+        set name = $3,
+            key_id = $4,
+            metadata = $5,
+            updated_at = $6,
+            secret_key_sealed = coalesce($7, secret_key_sealed),
+            webhook_secret_sealed = coalesce($8, webhook_secret_sealed),
+            previous_webhook_secret_sealed = case when $8::bytea is null then previous_webhook_secret_sealed else $9 end,
+            previous_webhook_secret_expires_at =
+                case when $8::bytea is null then previous_webhook_secret_expires_at else $10 end
+        where environment_id = $1 and id = $2 and status = 'published'",
+        Uuid::from(scope.environment),
+        Uuid::from(connection.id),
+        connection.name,
+        connection.key_id,
+        connection.metadata,
+        connection.updated_at,
+        secret_key,
+        webhook_secret,
+        previous_webhook_secret,
+        previous_expires_at,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn archive_connection(
+    pool: &Pool,
+    scope: Scope,
+    id: ConnectionId,
+    now: DateTime<Utc>,
+) -> Result<bool, db::Error> {
+    let done = sqlx::query!(
+        "-- tenancy.archive_connection
+        update connections set status = 'archived', updated_at = $3
+        where environment_id = $1 and id = $2 and status = 'published'",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+struct ConnectionRow {
+    id: Uuid,
+    name: String,
+    key_id: String,
+    metadata: Value,
+    status: String,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<ConnectionRow> for Connection {
+    fn from(row: ConnectionRow) -> Self {
+        Self {
+            id: row.id.into(),
+            name: row.name,
+            key_id: row.key_id,
+            metadata: row.metadata,
+            status: row.status,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+pub async fn find_connection(pool: &Pool, scope: Scope, id: ConnectionId) -> Result<Option<Connection>, db::Error> {
+    let row = sqlx::query_as!(
+        ConnectionRow,
+        "-- tenancy.find_connection
+        select id, name, key_id, metadata, status, created_at, updated_at
+        from connections
+        where environment_id = $1 and id = $2 and status = 'published'",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+pub async fn list_connections(pool: &Pool, scope: Scope) -> Result<Vec<Connection>, db::Error> {
+    let rows = sqlx::query_as!(
+        ConnectionRow,
+        "-- tenancy.list_connections
+        select id, name, key_id, metadata, status, created_at, updated_at
+        from connections
+        where environment_id = $1 and status = 'published'
+        order by created_at desc, id desc",
+        Uuid::from(scope.environment),
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// The sealed credentials of one connection; archived ones too, because their links may still be paid.
+pub async fn find_account(pool: &Pool, scope: Scope, id: ConnectionId) -> Result<Option<SealedAccount>, db::Error> {
+    sqlx::query_as!(
+        SealedAccount,
+        r#"-- tenancy.find_account
+        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
+            previous_webhook_secret_sealed as previous_webhook_secret,
+            previous_webhook_secret_expires_at as previous_expires_at
+        from connections
+        where environment_id = $1 and id = $2"#,
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Every Razorpay account of the environment, the published one first: an event may belong to a link that
+/// was made before the account was replaced.
+pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccount>, db::Error> {
+    sqlx::query_as!(
+        SealedAccount,
+        r#"-- tenancy.list_accounts
+        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
+            previous_webhook_secret_sealed as previous_webhook_secret,
+            previous_webhook_secret_expires_at as previous_expires_at
+        from connections
+        where environment_id = $1
+        order by status = 'published' desc, updated_at desc
+        limit 10"#,
+        Uuid::from(scope.environment),
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,34 @@
+//! Background work: one driver for every kind of leased job, and what wakes it.
+
+mod drive;
+mod wake;
+
+pub use drive::{Job, drain, drive};
+pub use wake::{Wake, Work};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::app::App;
+
+/// Starts every worker; each stops claiming when `shutdown` is cancelled and then finishes what it holds.
+pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    tasks.spawn(drive(app.clone(), crate::checkout::CheckSessions, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::inbox::DriveInbox, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::webhooks::Deliver, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::payments::SendRefunds, shutdown.clone()));
+}
+
+/// Runs every worker by hand until none has anything due at the clock's present time. For tests.
+pub async fn drain_all(app: &App) -> anyhow::Result<usize> {
+    let mut total = 0;
+    loop {
+        let mut done = drain(app, &crate::checkout::CheckSessions).await?;
+        done += drain(app, &crate::inbox::DriveInbox).await?;
+        done += drain(app, &crate::payments::SendRefunds).await?;
+        done += drain(app, &crate::webhooks::Deliver).await?;
+        if done == 0 {
+            return Ok(total);
+        }
+        total += done;
+    }
+}

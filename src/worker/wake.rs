@@ -1,0 +1,59 @@
+//! In-process hints that there is work. Postgres stays the truth: a lost hint costs a poll interval.
+
+use std::future::Future;
+
+use tokio::sync::Notify;
+
+/// A kind of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Sessions whose `check_at` has come.
+    Sessions,
+    /// Provider events that wait.
+    Inbox,
+    /// Deliveries to merchants.
+    Deliveries,
+    /// Refunds to send.
+    Refunds,
+}
+
+/// Who is told of what.
+#[derive(Debug, Default)]
+pub struct Wake {
+    sessions: Notify,
+    inbox: Notify,
+    deliveries: Notify,
+    refunds: Notify,
+    session_ended: Notify,
+}
+
+impl Wake {
+    fn of(&self, work: Work) -> &Notify {
+        match work {
+            Work::Sessions => &self.sessions,
+            Work::Inbox => &self.inbox,
+            Work::Deliveries => &self.deliveries,
+            Work::Refunds => &self.refunds,
+        }
+    }
+
+    /// Says that there is `work`; call it after the commit.
+    pub fn notify(&self, work: Work) {
+        self.of(work).notify_one();
+    }
+
+    /// Resolves when there may be `work`.
+    pub async fn notified(&self, work: Work) {
+        self.of(work).notified().await;
+    }
+
+    /// Says that some session of this process reached its end.
+    pub fn session_ended(&self) {
+        self.session_ended.notify_waiters();
+    }
+
+    /// Resolves when some session of this process ends after this call.
+    pub fn until_session_ended(&self) -> impl Future<Output = ()> + '_ {
+        self.session_ended.notified()
+    }
+}
