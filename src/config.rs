@@ -102,7 +102,8 @@ impl Config {
     /// Reads from `lookup`; an empty value counts as absent.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, errors: Vec::new() };
-        let bind = reader.parse(BIND, "must be an address and port such as 127.0.0.1:8080", |text| text.parse().ok());
+        let bind = reader
+            .parse(BIND, "must be an address and port such as 127.0.0.1:8080", |text| text.parse().ok());
         let config = Self {
             database_url: reader.text(DATABASE_URL).map(Into::into),
             database_pool_size: reader.parse(POOL_SIZE, "must be a number from 2 to 1000", |text| {
@@ -118,18 +119,19 @@ impl Config {
             session_ttl: reader.parse(SESSION_TTL, "must be a number of seconds from 1 to 86400", |text| {
                 text.parse().ok().filter(|ttl| (1..=86_400).contains(ttl)).map(Duration::from_secs)
             }),
-            allow_private_webhook_targets: reader.parse(ALLOW_PRIVATE, "must be true or false", |text| {
-                text.parse().ok()
-            }),
+            allow_private_webhook_targets: reader
+                .parse(ALLOW_PRIVATE, "must be true or false", |text| text.parse().ok()),
             log: reader.text(LOG).unwrap_or_default(),
             log_format: reader.parse(LOG_FORMAT, "must be json or pretty", |text| match text {
                 "json" => Some(LogFormat::Json),
                 "pretty" => Some(LogFormat::Pretty),
                 _ => None,
             }),
-            sandbox_bind: reader.parse(SANDBOX_BIND, "must be an address and port such as 127.0.0.1:8090", |text| {
-                text.parse().ok()
-            }),
+            sandbox_bind: reader.parse(
+                SANDBOX_BIND,
+                "must be an address and port such as 127.0.0.1:8090",
+                |text| text.parse().ok(),
+            ),
             pg_bin: reader.text(PG_BIN).map(Into::into),
         };
         if reader.errors.is_empty() { Ok(config) } else { Err(ConfigError(reader.errors)) }
@@ -187,7 +189,8 @@ fn placeholder_url() -> Url {
 
 /// An absolute http(s) URL; ends in a slash, so that `join` appends.
 fn base_url(text: &str) -> Option<Url> {
-    let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    let mut url =
+        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
@@ -219,7 +222,9 @@ mod tests {
         })
         .expect_err("four variables are wrong");
         assert_eq!(error.0.len(), 4);
-        for name in ["CHECKOUTD_BIND", "RAZORPAY_BASE_URL", "CHECKOUTD_SESSION_TTL_SECONDS", "CHECKOUTD_LOG_FORMAT"] {
+        for name in
+            ["CHECKOUTD_BIND", "RAZORPAY_BASE_URL", "CHECKOUTD_SESSION_TTL_SECONDS", "CHECKOUTD_LOG_FORMAT"]
+        {
             assert!(error.0.iter().any(|line| line.starts_with(name)), "{name}");
         }
     }
@@ -231,8 +236,11 @@ mod tests {
             let line = format!("{}={}", variable.name, variable.default.unwrap_or_default());
             assert!(example.lines().any(|text| text.trim_start_matches("# ") == line), "missing: {line}");
         }
-        let known = |line: &str| VARIABLES.iter().any(|variable| line.starts_with(&format!("{}=", variable.name)));
-        for line in example.lines().map(|line| line.trim_start_matches("# ")).filter(|line| line.contains('=')) {
+        let known =
+            |line: &str| VARIABLES.iter().any(|variable| line.starts_with(&format!("{}=", variable.name)));
+        for line in
+            example.lines().map(|line| line.trim_start_matches("# ")).filter(|line| line.contains('='))
+        {
             assert!(known(line), "not a variable of the service: {line}");
         }
     }

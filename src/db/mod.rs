@@ -1,7 +1,5 @@
 //! Postgres: the pool, migrations and transactions. No domain tables in here.
 
-#[cfg(any())]
-pub mod embedded;
 mod transact;
 
 use std::time::Duration;

@@ -33,7 +33,9 @@ impl FromRequestParts<App> for Caller {
         if let Some(environment) = parts.headers.get("x-environment-id")
             && environment.as_bytes() != caller.scope.environment.to_string().as_bytes()
         {
-            return Err(ApiError::permission_denied("the API key does not belong to the environment in X-Environment-ID"));
+            return Err(ApiError::permission_denied(
+                "the API key does not belong to the environment in X-Environment-ID",
+            ));
         }
         tracing::Span::current().record("environment.id", tracing::field::display(caller.scope.environment));
         Ok(Self { scope: caller.scope, mode: caller.mode, key: caller.key })
@@ -45,7 +47,8 @@ fn key_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().map_err(|_| missing());
     }
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
+    let value =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
     // RFC 9110: the scheme's case does not matter.
     let (scheme, key) = value.split_once(' ').ok_or_else(missing)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(missing()) }

@@ -57,7 +57,8 @@ impl ApiError {
     /// An object of another tenant answers exactly the same.
     pub fn not_found(what: &str) -> Self {
         let reason = format!("{}_not_found", what.replace(' ', "_"));
-        Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, format!("no such {what}")).detail("reason", reason)
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, format!("no such {what}"))
+            .detail("reason", reason)
     }
 
     /// 409: the name is taken.
@@ -67,7 +68,8 @@ impl ApiError {
 
     /// 400: one field breaks one rule.
     pub fn validation(field: &str, rule: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, ErrorCode::ValidationError, format!("{field} {rule}")).detail(field, rule)
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::ValidationError, format!("{field} {rule}"))
+            .detail(field, rule)
     }
 
     /// 400 with a message of its own and a machine-readable reason.
@@ -175,7 +177,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // Logged here and nowhere else: once, with its causes, inside the span that carries the request id.
         if let Some(cause) = &self.cause {
-            tracing::error!(http.status = self.status.as_u16(), error = format!("{cause:#}"), "request failed");
+            tracing::error!(
+                http.status = self.status.as_u16(),
+                error = format!("{cause:#}"),
+                "request failed"
+            );
         }
         let mut body = json!({
             "code": self.code,
@@ -215,7 +221,8 @@ impl Violations {
         if self.0.is_empty() {
             return Ok(());
         }
-        let message = self.0.iter().map(|(field, rule)| format!("{field} {rule}")).collect::<Vec<_>>().join("; ");
+        let message =
+            self.0.iter().map(|(field, rule)| format!("{field} {rule}")).collect::<Vec<_>>().join("; ");
         let mut error = ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::ValidationError, message);
         for (field, rule) in self.0 {
             error = error.detail(&field, rule);
@@ -226,7 +233,11 @@ impl Violations {
 
 /// Any path that is not a route.
 pub async fn unknown_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, format!("no such route: {method} {}", uri.path()))
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::NotFound,
+        format!("no such route: {method} {}", uri.path()),
+    )
 }
 
 /// A route asked with another verb.

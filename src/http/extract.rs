@@ -33,8 +33,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(ApiError::unsupported_media_type());
         }
         // serde_json refuses depth over 128 and lone surrogates here; NUL, which Postgres cannot store, below.
-        let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::invalid_request("malformed_json", format!("the body is not valid JSON: {error}")))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            ApiError::invalid_request("malformed_json", format!("the body is not valid JSON: {error}"))
+        })?;
         if let Some(field) = find_nul(&value, "") {
             return Err(ApiError::validation(&field, "must not contain the character U+0000"));
         }
@@ -44,7 +45,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// Reads a whole body of at most `limit_bytes` within ten seconds; 413 or 408 else.
 pub async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, ApiError> {
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit_bytes) {
         return Err(ApiError::too_large(limit_bytes));
     }
@@ -67,7 +71,8 @@ pub async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, Ap
 /// No content type at all is taken as JSON: some clients omit it.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence =
+        value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
@@ -91,10 +96,18 @@ fn wrong_shape(path: &str, reason: &str) -> ApiError {
 fn find_nul(value: &Value, path: &str) -> Option<String> {
     let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
-        Value::String(text) => text.contains('\0').then(|| if path.is_empty() { "body".into() } else { path.to_owned() }),
-        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| find_nul(item, &join(&index.to_string()))),
+        Value::String(text) => {
+            text.contains('\0').then(|| if path.is_empty() { "body".into() } else { path.to_owned() })
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| find_nul(item, &join(&index.to_string())))
+        }
         Value::Object(members) => members.iter().find_map(|(name, member)| {
-            if name.contains('\0') { Some(join(&name.replace('\0', "\\u0000"))) } else { find_nul(member, &join(name)) }
+            if name.contains('\0') {
+                Some(join(&name.replace('\0', "\\u0000")))
+            } else {
+                find_nul(member, &join(name))
+            }
         }),
         _ => None,
     }
@@ -128,7 +141,10 @@ impl<T: FromStr + Named + Send, S: Send + Sync> FromRequestParts<S> for IdPath<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = Path::<String>::from_request_parts(parts, state).await;
-        text.ok().and_then(|Path(text)| text.parse().ok()).map(Self).ok_or_else(|| ApiError::not_found(T::NOUN))
+        text.ok()
+            .and_then(|Path(text)| text.parse().ok())
+            .map(Self)
+            .ok_or_else(|| ApiError::not_found(T::NOUN))
     }
 }
 

@@ -10,9 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tower::ServiceBuilder;
-use tower_http::{
-    catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer,
-};
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer};
 use tracing::Instrument;
 
 use super::ApiError;
@@ -77,13 +75,18 @@ async fn request_id(mut request: Request, next: Next) -> Response {
 /// Runs the handler in a task of its own: when the client goes away or the time limit passes, the
 /// handler still comes to its end. A database future that is dropped half-way can take another request's
 /// write with it (docs/adr/0003).
-#[expect(clippy::disallowed_methods, reason = "this is the layer that the rule points to; no connection is held here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the layer that the rule points to; no connection is held here"
+)]
 async fn detach(request: Request, next: Next) -> Response {
     let work = tokio::spawn(next.run(request).instrument(tracing::Span::current()));
     match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => ApiError::internal(error).into_response(),
-        Err(_) => ApiError::unavailable("the request took too long; it may still take effect", 2).into_response(),
+        Err(_) => {
+            ApiError::unavailable("the request took too long; it may still take effect", 2).into_response()
+        }
     }
 }
 

@@ -30,7 +30,8 @@ pub enum MoneyError {
 
 /// Codes of ISO 4217 that nobody pays in: funds, indexed units, and currencies that were replaced.
 const NOT_FOR_PAYMENTS: [&str; 16] = [
-    "BOV", "CHE", "CHW", "CLF", "COU", "CUC", "HRK", "MXV", "SLL", "USN", "UYI", "UYW", "XAD", "XSU", "XUA", "ZWL",
+    "BOV", "CHE", "CHW", "CLF", "COU", "CUC", "HRK", "MXV", "SLL", "USN", "UYI", "UYW", "XAD", "XSU", "XUA",
+    "ZWL",
 ];
 
 impl Currency {
@@ -60,8 +61,7 @@ impl FromStr for Currency {
 
     /// Any letter case; three letters of a currency in use.
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        let code =
-            IsoCode::from_code(&text.to_ascii_uppercase()).ok_or(MoneyError::UnknownCurrency)?;
+        let code = IsoCode::from_code(&text.to_ascii_uppercase()).ok_or(MoneyError::UnknownCurrency)?;
         // Codes without an exponent are metals, test codes and units of account.
         if code.exponent().is_none() || NOT_FOR_PAYMENTS.contains(&code.code()) {
             return Err(MoneyError::UnknownCurrency);

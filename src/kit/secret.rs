@@ -78,8 +78,7 @@ impl Sealer {
     pub fn seal(&self, place: Place, plaintext: &SecretString) -> Vec<u8> {
         let key = &self.keys[0];
         let nonce: [u8; NONCE_BYTES] = self.ids.bytes();
-        let payload =
-            Payload { msg: plaintext.expose_secret().as_bytes(), aad: &place.associated_data() };
+        let payload = Payload { msg: plaintext.expose_secret().as_bytes(), aad: &place.associated_data() };
         let ciphertext = key
             .cipher()
             .encrypt(&nonce.into(), payload)
@@ -93,8 +92,7 @@ impl Sealer {
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::Tampered)?;
         let key = self.keys.iter().find(|key| key.id == id).ok_or(OpenError::UnknownKey)?;
         let payload = Payload { msg: ciphertext, aad: &place.associated_data() };
-        let plaintext =
-            key.cipher().decrypt(&(*nonce).into(), payload).map_err(|_| OpenError::Tampered)?;
+        let plaintext = key.cipher().decrypt(&(*nonce).into(), payload).map_err(|_| OpenError::Tampered)?;
         String::from_utf8(plaintext).map(Into::into).map_err(|_| OpenError::Tampered)
     }
 
@@ -168,7 +166,10 @@ mod tests {
         let sealer = sealer(OLD);
         let sealed = sealer.seal(place(1), &"rzp secret".into());
         assert!(!String::from_utf8_lossy(&sealed).contains("rzp secret"));
-        assert_eq!(sealer.open(place(1), &sealed).map(|s| s.expose_secret().to_owned()), Ok("rzp secret".into()));
+        assert_eq!(
+            sealer.open(place(1), &sealed).map(|s| s.expose_secret().to_owned()),
+            Ok("rzp secret".into())
+        );
         assert_eq!(sealer.open(place(2), &sealed).err(), Some(OpenError::Tampered));
         for cut in 0..sealed.len() {
             assert!(sealer.open(place(1), &sealed[..cut]).is_err());

@@ -172,14 +172,21 @@ fn check_secrets(violations: &mut Violations, mode: Mode, secrets: &SecretData) 
     if let Some(key_id) = &secrets.key_id
         && !key_id_fits(mode, key_id)
     {
-        let rule = format!("must be a Razorpay key that starts with rzp_{0}_, because this is a {0} environment", mode.as_str());
+        let rule = format!(
+            "must be a Razorpay key that starts with rzp_{0}_, because this is a {0} environment",
+            mode.as_str()
+        );
         violations.add("encrypted_secret_data.key_id", rule);
     }
-    for (field, secret) in [("secret_key", &secrets.secret_key), ("webhook_secret", &secrets.webhook_secret)] {
+    for (field, secret) in [("secret_key", &secrets.secret_key), ("webhook_secret", &secrets.webhook_secret)]
+    {
         if let Some(secret) = secret
             && !is_printable(secret)
         {
-            violations.add(format!("encrypted_secret_data.{field}"), "must have 1 to 256 printable ASCII characters");
+            violations.add(
+                format!("encrypted_secret_data.{field}"),
+                "must have 1 to 256 printable ASCII characters",
+            );
         }
     }
 }

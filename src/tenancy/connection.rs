@@ -95,8 +95,10 @@ pub fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<A
     let current = sealed.webhook_secret.iter();
     let kept = sealed.previous_expires_at.is_some_and(|expires_at| expires_at > now);
     let previous = sealed.previous_webhook_secret.iter().filter(|_| kept);
-    let webhook_secrets =
-        current.chain(previous).map(|secret| app.sealer.open(place(WEBHOOK_SECRET), secret)).collect::<Result<_, _>>()?;
+    let webhook_secrets = current
+        .chain(previous)
+        .map(|secret| app.sealer.open(place(WEBHOOK_SECRET), secret))
+        .collect::<Result<_, _>>()?;
     Ok(Account {
         connection: sealed.id,
         key_id: sealed.key_id.clone(),
@@ -131,18 +133,31 @@ pub async fn create(
     let id: ConnectionId = app.ids.next();
     let now = app.clock.now();
     let key_id = credentials.key_id.clone();
-    let connection = Connection { id, name, key_id, metadata, status: "published".into(), created_at: now, updated_at: now };
+    let connection = Connection {
+        id,
+        name,
+        key_id,
+        metadata,
+        status: "published".into(),
+        created_at: now,
+        updated_at: now,
+    };
     let sealed = SealedAccount {
         id,
         key_id: connection.key_id.clone(),
         secret_key: app.sealer.seal(place(SECRET_KEY, scope, id), &credentials.secret_key),
-        webhook_secret: credentials.webhook_secret.as_ref().map(|secret| app.sealer.seal(place(WEBHOOK_SECRET, scope, id), secret)),
+        webhook_secret: credentials
+            .webhook_secret
+            .as_ref()
+            .map(|secret| app.sealer.seal(place(WEBHOOK_SECRET, scope, id), secret)),
         previous_webhook_secret: None,
         previous_expires_at: None,
     };
     store::insert_connection(&app.pool, scope, &connection, &sealed).await.map_err(|error| {
         if db::violated_constraint(&error) == Some("connections_one_published") {
-            ApiError::already_exists("the environment already has a Razorpay connection; update or delete that one")
+            ApiError::already_exists(
+                "the environment already has a Razorpay connection; update or delete that one",
+            )
         } else {
             error.into()
         }
@@ -161,7 +176,12 @@ pub struct Change {
 }
 
 /// Changes a connection in place; a replaced webhook secret goes on verifying for 16 days.
-pub async fn update(app: &App, scope: Scope, id: ConnectionId, change: Change) -> Result<Connection, ApiError> {
+pub async fn update(
+    app: &App,
+    scope: Scope,
+    id: ConnectionId,
+    change: Change,
+) -> Result<Connection, ApiError> {
     let missing = || ApiError::not_found(ConnectionId::NOUN);
     let mut connection = store::find_connection(&app.pool, scope, id).await?.ok_or_else(missing)?;
     let sealed = store::find_account(&app.pool, scope, id).await?.ok_or_else(missing)?;
@@ -170,7 +190,9 @@ pub async fn update(app: &App, scope: Scope, id: ConnectionId, change: Change) -
     connection.metadata = change.metadata.unwrap_or(connection.metadata);
     connection.key_id = change.key_id.unwrap_or(connection.key_id);
     connection.updated_at = now;
-    let seal = |column, secret: Option<SecretString>| secret.map(|secret| app.sealer.seal(place(column, scope, id), &secret));
+    let seal = |column, secret: Option<SecretString>| {
+        secret.map(|secret| app.sealer.seal(place(column, scope, id), &secret))
+    };
     let previous_expires_at = sealed.webhook_secret.is_some().then(|| now + PREVIOUS_SECRET_KEPT);
     let updated = store::update_connection(
         &app.pool,
@@ -191,7 +213,9 @@ pub fn key_id_fits(mode: Mode, key_id: &str) -> bool {
         Mode::Test => "rzp_test_",
         Mode::Live => "rzp_live_",
     });
-    rest.is_some_and(|rest| (1..=64).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    rest.is_some_and(|rest| {
+        (1..=64).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,12 @@ use super::{
 };
 use crate::db::{self, Pool, Tx};
 
-pub async fn insert_tenant(tx: &mut Tx, id: TenantId, name: &str, now: DateTime<Utc>) -> Result<(), db::Error> {
+pub async fn insert_tenant(
+    tx: &mut Tx,
+    id: TenantId,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- tenancy.insert_tenant
         insert into tenants (id, name, created_at) values ($1, $2, $3)",
@@ -24,7 +29,12 @@ pub async fn insert_tenant(tx: &mut Tx, id: TenantId, name: &str, now: DateTime<
     Ok(())
 }
 
-pub async fn insert_environment(tx: &mut Tx, scope: Scope, mode: Mode, now: DateTime<Utc>) -> Result<(), db::Error> {
+pub async fn insert_environment(
+    tx: &mut Tx,
+    scope: Scope,
+    mode: Mode,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- tenancy.insert_environment
         insert into environments (id, tenant_id, mode, created_at) values ($1, $2, $3, $4)",
@@ -223,7 +233,11 @@ impl From<ConnectionRow> for Connection {
     }
 }
 
-pub async fn find_connection(pool: &Pool, scope: Scope, id: ConnectionId) -> Result<Option<Connection>, db::Error> {
+pub async fn find_connection(
+    pool: &Pool,
+    scope: Scope,
+    id: ConnectionId,
+) -> Result<Option<Connection>, db::Error> {
     let row = sqlx::query_as!(
         ConnectionRow,
         "-- tenancy.find_connection
@@ -254,7 +268,11 @@ pub async fn list_connections(pool: &Pool, scope: Scope) -> Result<Vec<Connectio
 }
 
 /// The sealed credentials of one connection; archived ones too, because their links may still be paid.
-pub async fn find_account(pool: &Pool, scope: Scope, id: ConnectionId) -> Result<Option<SealedAccount>, db::Error> {
+pub async fn find_account(
+    pool: &Pool,
+    scope: Scope,
+    id: ConnectionId,
+) -> Result<Option<SealedAccount>, db::Error> {
     sqlx::query_as!(
         SealedAccount,
         r#"-- tenancy.find_account

@@ -65,7 +65,10 @@ pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
     steps.wait().await;
 }
 
-#[expect(clippy::disallowed_methods, reason = "a panic in one step must not end the worker; the handle is awaited")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a panic in one step must not end the worker; the handle is awaited"
+)]
 async fn step_caught<J: Job>(app: App, job: Arc<J>, lease: J::Lease) {
     let done = tokio::spawn(async move { job.step(&app, lease).await }).await;
     match done {
