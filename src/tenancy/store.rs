@@ -306,3 +306,19 @@ pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccoun
     .fetch_all(pool)
     .await
 }
+
+/// The account that new sessions use.
+pub async fn find_published_account(pool: &Pool, scope: Scope) -> Result<Option<SealedAccount>, db::Error> {
+    sqlx::query_as!(
+        SealedAccount,
+        r#"-- tenancy.find_published_account
+        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
+            previous_webhook_secret_sealed as previous_webhook_secret,
+            previous_webhook_secret_expires_at as previous_expires_at
+        from connections
+        where environment_id = $1 and provider_type = 'razorpay' and status = 'published'"#,
+        Uuid::from(scope.environment),
+    )
+    .fetch_optional(pool)
+    .await
+}
