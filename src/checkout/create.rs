@@ -16,7 +16,7 @@ use crate::{
     app::App,
     catalog::{self, BillingPeriod, Plan, PlanId},
     customers::{self, Customer, CustomerId},
-    db,
+    db::{self, RowStatus},
     http::ApiError,
     invoices::InvoiceId,
     kit::money::{Currency, Money},
@@ -92,6 +92,19 @@ pub struct Draft {
     pub now: DateTime<Utc>,
 }
 
+impl Draft {
+    fn terms(&self) -> link::Terms<'_> {
+        link::Terms {
+            session: self.session,
+            invoice: self.invoice,
+            customer: self.customer,
+            amount: self.amount,
+            expires_at: self.expires_at,
+            metadata: &self.metadata,
+        }
+    }
+}
+
 /// Lines as columns, for one `unnest`.
 #[derive(Debug, Default)]
 pub struct DraftLines {
@@ -113,7 +126,12 @@ const CREATE_PATIENCE: TimeDelta = TimeDelta::seconds(15);
 /// 404 for an unknown customer or plan; 400 when nothing is to be paid; 409 when an open session holds the
 /// idempotency key, with that session; 502 when Razorpay refuses; 503 when its answer is not known, with the
 /// session's id: the same key finds the session until then.
-pub async fn create(app: &App, scope: Scope, request: NewSession) -> Result<SessionResponse, ApiError> {
+pub async fn create(
+    app: &App,
+    scope: Scope,
+    ttl: TimeDelta,
+    request: NewSession,
+) -> Result<SessionResponse, ApiError> {
     let customer = payer(app, scope, &request.customer_external_id).await?;
     let plan = catalog::find_plan_by_id_or_lookup_key(app, scope, &request.plan)
         .await?
@@ -122,17 +140,16 @@ pub async fn create(app: &App, scope: Scope, request: NewSession) -> Result<Sess
     let prices = catalog::list_live_prices(app, scope, plan.id, now).await?;
     let quote = quote(prices, request.currency, request.billing_period, request.billing_period_count)?;
     let account = tenancy::published_account(app, scope).await?;
-    let environment_ttl = tenancy::session_ttl(app, scope).await?;
-    let draft = draft(app, request, &customer, &plan, quote, account.connection, environment_ttl, now)?;
+    let draft = draft(app, request, &customer, &plan, quote, account.connection, ttl, now)?;
     insert(app, scope, &draft).await?;
-    ask_for_link(app, scope, draft.session, &customer, &account).await
+    ask_for_link(app, scope, &draft, &customer, &account).await
 }
 
 async fn payer(app: &App, scope: Scope, external_id: &str) -> Result<Customer, ApiError> {
     let customer = customers::find_by_external_id(app, scope, external_id)
         .await?
         .ok_or_else(|| ApiError::not_found("customer"))?;
-    if customer.is_archived() {
+    if customer.status == RowStatus::Archived {
         return Err(ApiError::invalid_request("customer_archived", "the customer is archived"));
     }
     Ok(customer)
@@ -227,12 +244,12 @@ fn key_taken(key: &str, open: Session, now: DateTime<Utc>) -> ApiError {
 async fn ask_for_link(
     app: &App,
     scope: Scope,
-    id: SessionId,
+    draft: &Draft,
     customer: &Customer,
     account: &Account,
 ) -> Result<SessionResponse, ApiError> {
-    let session = store::find(&app.pool, scope, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
-    let wanted = link::wanted(app, &session, customer);
+    let id = draft.session;
+    let wanted = link::wanted(app, &draft.terms(), customer);
     let outcome = app.razorpay.ensure_link(&account.credentials, &wanted).await;
     let news = match outcome {
         Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },

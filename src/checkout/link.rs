@@ -1,12 +1,14 @@
 //! What we ask Razorpay for: the link's amount, deadline, notes and return address. Pure but for the clock.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use super::model::Session;
+use super::{model::Session, session::SessionId};
 use crate::{
     app::App,
-    customers::Customer,
+    customers::{Customer, CustomerId},
+    invoices::InvoiceId,
+    kit::money::Money,
     razorpay::{self, NewLink},
 };
 
@@ -23,33 +25,57 @@ const SHORTEST_LINK_LIFE: TimeDelta = TimeDelta::minutes(17);
 /// The link outlives the session a little; at the deadline we cancel it ourselves.
 const SLACK: TimeDelta = TimeDelta::minutes(2);
 
-/// The link of `session`. The same for every try, but for a deadline that may not be too close.
-pub fn wanted(app: &App, session: &Session, customer: &Customer) -> NewLink {
+/// The part of a session that its link is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'s> {
+    pub session: SessionId,
+    pub invoice: InvoiceId,
+    pub customer: CustomerId,
+    pub amount: Money,
+    pub expires_at: DateTime<Utc>,
+    pub metadata: &'s Value,
+}
+
+impl<'s> From<&'s Session> for Terms<'s> {
+    fn from(session: &'s Session) -> Self {
+        Self {
+            session: session.id,
+            invoice: session.invoice,
+            customer: session.customer,
+            amount: session.state.amount,
+            expires_at: session.expires_at,
+            metadata: &session.metadata,
+        }
+    }
+}
+
+/// The link of a session. The same for every try, but for a deadline that may not be too close.
+pub fn wanted(app: &App, terms: &Terms<'_>, customer: &Customer) -> NewLink {
     let earliest = app.clock.now() + SHORTEST_LINK_LIFE;
     NewLink {
-        reference_id: session.id.to_string(),
-        amount: session.state.amount,
-        description: format!("Invoice {}", session.invoice),
-        expire_by: (session.expires_at + SLACK).max(earliest).timestamp(),
+        reference_id: terms.session.to_string(),
+        amount: terms.amount,
+        description: format!("Invoice {}", terms.invoice),
+        expire_by: (terms.expires_at + SLACK).max(earliest).timestamp(),
         customer: razorpay::Customer {
             name: Some(customer.name.clone()),
             email: customer.email.clone(),
             contact: customer.contact.clone().filter(|contact| (8..=14).contains(&contact.chars().count())),
         },
-        notes: notes(session),
-        callback_url: format!("{}return/{}", app.config.public_url, session.id),
+        notes: notes(terms),
+        callback_url: format!("{}return/{}", app.config.public_url, terms.session),
     }
 }
 
 /// Ours first, then as much of the metadata as fits.
-fn notes(session: &Session) -> Map<String, Value> {
+fn notes(terms: &Terms<'_>) -> Map<String, Value> {
     let ours = [
-        (SESSION_NOTE, session.id.to_string()),
-        (INVOICE_NOTE, session.invoice.to_string()),
-        (CUSTOMER_NOTE, session.customer.to_string()),
+        (SESSION_NOTE, terms.session.to_string()),
+        (INVOICE_NOTE, terms.invoice.to_string()),
+        (CUSTOMER_NOTE, terms.customer.to_string()),
     ];
     let mut notes: Map<_, _> = ours.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect();
-    let metadata = session.metadata.as_object().into_iter().flatten();
+    let metadata = terms.metadata.as_object().into_iter().flatten();
     for (key, value) in metadata {
         if notes.len() < MAX_NOTES && !notes.contains_key(key) {
             let text = value.as_str().unwrap_or_default().chars().take(MAX_NOTE_CHARACTERS).collect();

@@ -98,8 +98,9 @@ fn choose(prices: &[Price], period: Option<BillingPeriod>, count: Option<u32>) -
 }
 
 fn recurrence_of(price: &Price) -> Option<Recurrence> {
+    let count = u32::try_from(price.billing_period_count).ok()?;
     let recurs = price.billing_period != BillingPeriod::Onetime;
-    recurs.then_some(Recurrence { period: price.billing_period, count: price.billing_period_count })
+    recurs.then_some(Recurrence { period: price.billing_period, count })
 }
 
 fn line(price: Price) -> Result<QuoteLine, QuoteError> {

@@ -84,7 +84,13 @@ async fn known_link(
         return Ok(Some((link, session.clone())));
     }
     let Some(found) = app.razorpay.find_link(credentials, &session.id.to_string()).await? else { return Ok(None) };
-    let news = News::LinkCreated { link_id: found.id.clone(), url: found.short_url.clone() };
+    let wanted = session.state.amount;
+    let matches = found.amount == wanted.minor && found.currency.eq_ignore_ascii_case(wanted.currency.code());
+    let news = if matches {
+        News::LinkCreated { link_id: found.id.clone(), url: found.short_url.clone() }
+    } else {
+        News::LinkMismatched { link_id: found.id.clone() }
+    };
     let settled = settle(app, session.scope, session.id, news, cause).await?;
     let link = app.razorpay.fetch_link(credentials, &found.id).await?;
     Ok(Some((link, settled.session)))
@@ -161,7 +167,7 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
     let customer = customers::find(app, session.scope, session.customer)
         .await?
         .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
-    let wanted = link::wanted(app, session, &customer);
+    let wanted = link::wanted(app, &session.into(), &customer);
     let news = match app.razorpay.ensure_link(&account.credentials, &wanted).await {
         Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
         Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },

@@ -140,9 +140,10 @@ pub async fn settle(
     source: impl Into<Source>,
 ) -> Result<Settled, SettleError> {
     let source = source.into();
-    let settled = db::transact(&app.pool, "settle", |tx| {
-        let news = news.clone();
-        Box::pin(async move { settle_in(app, tx, scope, id, news, source).await })
+    let own = app.clone();
+    let settled = db::transact(&app.pool, "settle", move |tx| {
+        let (app, news) = (own.clone(), news.clone());
+        Box::pin(async move { settle_in(&app, tx, scope, id, news, source).await })
     })
     .await?;
     announce(app, &settled);
@@ -237,7 +238,7 @@ impl Step<'_> {
     async fn become_pending(&mut self) -> Result<(), SettleError> {
         let from = self.session.state.status;
         self.advance(Status::Pending);
-        let change = self.transition(from, Some(self.session.expires_at));
+        let change = transition(&self.session, from, self.source, Some(self.session.expires_at), self.now);
         if !store::mark_pending(self.tx, &change).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -259,7 +260,7 @@ impl Step<'_> {
             invoice_prefix: &prefix,
             attempt: self.app.ids.uuid(),
         };
-        let change = self.transition(from, None);
+        let change = transition(&self.session, from, self.source, None, self.now);
         if !store::mark_completed(self.tx, &change, &applied).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -280,7 +281,7 @@ impl Step<'_> {
             LinkState::None if !never_made => Some(self.now + LIST_LAG),
             _ => None,
         };
-        let change = self.transition(from, check_at);
+        let change = transition(&self.session, from, self.source, check_at, self.now);
         if !store::mark_ended(self.tx, &change).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -339,17 +340,25 @@ impl Step<'_> {
         self.session.updated_at = self.now;
     }
 
-    fn transition(&self, from: Status, check_at: Option<DateTime<Utc>>) -> Transition<'_> {
-        Transition { session: &self.session, from, cause: self.source.cause, inbox: self.source.inbox, check_at, now: self.now }
-    }
-
     async fn emit(&mut self, event_type: EventType) -> Result<(), SettleError> {
         let object = SessionResponse::new(self.session.clone(), self.now, false);
         let subject = Uuid::from(self.session.id);
-        let event = webhooks::freeze(self.app, event_type, subject, self.session.event_count, "checkout_session", &object);
-        webhooks::emit_in(self.app, self.tx, self.session.scope, &event).await?;
+        let id = self.app.ids.next();
+        let event = webhooks::freeze(id, event_type, subject, self.session.event_count, self.now, "checkout_session", &object)
+            .map_err(|_| SettleError::Inconsistent(self.session.id))?;
+        webhooks::emit_in(self.tx, self.session.scope, &event, &webhooks::delivery_ids(&self.app.ids)).await?;
         Ok(())
     }
+}
+
+fn transition(
+    session: &Session,
+    from: Status,
+    source: Source,
+    check_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Transition<'_> {
+    Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now }
 }
 
 /// Why a session ends unpaid, what becomes of its link, and the link that has to be remembered for it.

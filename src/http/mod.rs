@@ -6,12 +6,14 @@ mod extract;
 mod health;
 mod layers;
 mod server;
+mod validate;
 
 use axum::{Router, routing::get};
 
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
+pub use validate::{metadata_violations, page};
 pub use server::{Bound, bind, serve};
 
 use crate::app::App;

@@ -24,9 +24,10 @@ use crate::kit::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// One try.
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
-/// A call with all its tries.
-const BUDGET: Duration = Duration::from_secs(10);
-const TRIES: u32 = 3;
+/// A call with all its tries, and how many there are.
+const PATIENT: Patience = Patience { budget: Duration::from_secs(10), tries: 3 };
+/// The same where a person waits for more than this call.
+const HURRIED: Patience = Patience { budget: Duration::from_secs(5), tries: 2 };
 const BACKOFF_BASE: Duration = Duration::from_millis(150);
 const BACKOFF_CAP: Duration = Duration::from_secs(2);
 /// Far beyond any real answer.
@@ -71,12 +72,19 @@ pub struct NewRefund {
     pub idempotency_key: String,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    budget: Duration,
+    tries: u32,
+}
+
 /// The client; cheap to clone, connections are shared.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base_url: Url,
     ids: Ids,
+    patience: Patience,
 }
 
 impl Client {
@@ -89,7 +97,13 @@ impl Client {
             .no_proxy()
             .user_agent(concat!("checkoutd/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base_url, ids })
+        Ok(Self { http, base_url, ids, patience: PATIENT })
+    }
+
+    /// The same client with half the time-out: five seconds, two tries.
+    #[must_use]
+    pub fn hurried(&self) -> Self {
+        Self { patience: HURRIED, ..self.clone() }
     }
 
     /// Makes the link, or finds the one that an earlier call with the same reference made. Never a second.
@@ -98,9 +112,9 @@ impl Client {
     /// and Razorpay refuses it if it was there after all (its lists lag by seconds). [`ProviderError::Unknown`]
     /// means that the time was not enough to settle it: ask again later.
     pub async fn ensure_link(&self, credentials: &Credentials, link: &NewLink) -> Result<Link, ProviderError> {
-        let deadline = Instant::now() + BUDGET;
+        let deadline = Instant::now() + self.patience.budget;
         let mut in_doubt = false;
-        for attempt in 0..TRIES {
+        for attempt in 0..self.patience.tries {
             let error = match self.create_link(credentials, link).await {
                 Ok(created) => return self.vetted(created, link),
                 Err(error) => error,
@@ -145,7 +159,8 @@ impl Client {
         let url = Url::parse(&link.short_url).ok();
         // A sandbox on loopback has no certificate.
         let scheme_fits = url.is_some_and(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
-        let fits = link.reference_id == wanted.reference_id
+        let fits = Self::plain(&link.id).is_ok()
+            && link.reference_id == wanted.reference_id
             && link.amount == wanted.amount.minor
             && link.currency.eq_ignore_ascii_case(wanted.amount.currency.code())
             && scheme_fits;
@@ -154,7 +169,7 @@ impl Client {
 
     /// The link with all its details.
     pub async fn fetch_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
-        self.read(credentials, &format!("v1/payment_links/{link_id}")).await
+        self.read(credentials, &format!("v1/payment_links/{}", Self::plain(link_id)?)).await
     }
 
     /// The link under `reference_id`. Absence proves little: lists lag behind by seconds.
@@ -170,7 +185,7 @@ impl Client {
 
     /// Cancels a link. Works only while it is `created`; a refusal is information: fetch it and see.
     pub async fn cancel_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
-        let path = format!("v1/payment_links/{link_id}/cancel");
+        let path = format!("v1/payment_links/{}/cancel", Self::plain(link_id)?);
         self.retry(Effect::Write, || self.request(Method::POST, &path, credentials)).await
     }
 
@@ -185,7 +200,7 @@ impl Client {
             payments.push(self.fetch_payment(credentials, &listed.payment_id).await?);
         }
         if let (true, Some(order_id)) = (payments.is_empty(), &link.order_id) {
-            let list: Collection<Payment> = self.read(credentials, &format!("v1/orders/{order_id}/payments")).await?;
+            let list: Collection<Payment> = self.read(credentials, &format!("v1/orders/{}/payments", Self::plain(order_id)?)).await?;
             payments = list.items;
         }
         payments.retain(|payment| payment.status.was_captured());
@@ -194,12 +209,12 @@ impl Client {
 
     /// A payment.
     pub async fn fetch_payment(&self, credentials: &Credentials, payment_id: &str) -> Result<Payment, ProviderError> {
-        self.read(credentials, &format!("v1/payments/{payment_id}")).await
+        self.read(credentials, &format!("v1/payments/{}", Self::plain(payment_id)?)).await
     }
 
     /// Gives money back. Safe to repeat under the same idempotency key.
     pub async fn refund(&self, credentials: &Credentials, refund: &NewRefund) -> Result<Refund, ProviderError> {
-        let path = format!("v1/payments/{}/refund", refund.payment_id);
+        let path = format!("v1/payments/{}/refund", Self::plain(&refund.payment_id)?);
         let body =
             CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
         self.retry(Effect::Write, || {
@@ -212,7 +227,13 @@ impl Client {
 
     /// A refund.
     pub async fn fetch_refund(&self, credentials: &Credentials, refund_id: &str) -> Result<Refund, ProviderError> {
-        self.read(credentials, &format!("v1/refunds/{refund_id}")).await
+        self.read(credentials, &format!("v1/refunds/{}", Self::plain(refund_id)?)).await
+    }
+
+    /// Ids come from the provider and end up in paths: letters, digits and underscores only.
+    fn plain(id: &str) -> Result<&str, ProviderError> {
+        let plain = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if plain { Ok(id) } else { Err(ProviderError::Rejected { status: 400, description: "not an id".into() }) }
     }
 
     async fn read<T: DeserializeOwned>(&self, credentials: &Credentials, path: &str) -> Result<T, ProviderError> {
@@ -225,7 +246,7 @@ impl Client {
         effect: Effect,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<T, ProviderError> {
-        let deadline = Instant::now() + BUDGET;
+        let deadline = Instant::now() + self.patience.budget;
         let mut attempt = 0;
         loop {
             match send(request(), effect).await {
@@ -237,7 +258,7 @@ impl Client {
 
     /// Waits before the next try; false when there is none: tries used up, or the time is too short for another.
     async fn pause(&self, attempt: u32, error: &ProviderError, deadline: Instant) -> bool {
-        if attempt + 1 >= TRIES {
+        if attempt + 1 >= self.patience.tries {
             return false;
         }
         let backoff = jittered(exponential(BACKOFF_BASE, attempt, BACKOFF_CAP), 0.5, self.ids.fraction());
@@ -253,7 +274,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, credentials: &Credentials) -> RequestBuilder {
-        // Joining text keeps a base path; ids were checked to be plain before they get here.
+        // Joining text keeps a base path.
         let url = format!("{}{path}", self.base_url);
         self.http
             .request(method, url)

@@ -65,8 +65,6 @@ pub struct Environment {
     pub scope: Scope,
     /// Test or live.
     pub mode: Mode,
-    /// Seconds a customer has to pay, where it differs from the service's default.
-    pub session_ttl_seconds: Option<i32>,
 }
 
 /// What `tenant create` made. The keys are shown here once and never again.
