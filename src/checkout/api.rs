@@ -96,32 +96,50 @@ impl CreateRequest {
         }
         violations.require(self.payment_provider == "razorpay", "payment_provider", "must be razorpay");
         let external_id = &self.customer_external_id;
-        violations.require(KEY_CHARACTERS.contains(&external_id.chars().count()), "customer_external_id", "must have 1 to 255 characters");
-        let urls = [("success_url", &self.success_url), ("failure_url", &self.failure_url), ("cancel_url", &self.cancel_url)];
+        violations.require(
+            KEY_CHARACTERS.contains(&external_id.chars().count()),
+            "customer_external_id",
+            "must have 1 to 255 characters",
+        );
+        let urls = [
+            ("success_url", &self.success_url),
+            ("failure_url", &self.failure_url),
+            ("cancel_url", &self.cancel_url),
+        ];
         for (field, url) in urls {
             if let Some(rule) = url.as_deref().and_then(|url| urls::broken_rule(url, mode)) {
                 violations.add(field, rule);
             }
         }
         if let Some(key) = &self.idempotency_key {
-            violations.require(KEY_CHARACTERS.contains(&key.chars().count()), "idempotency_key", "must have 1 to 255 characters");
+            violations.require(
+                KEY_CHARACTERS.contains(&key.chars().count()),
+                "idempotency_key",
+                "must have 1 to 255 characters",
+            );
         }
         let metadata = self.metadata.unwrap_or_default();
         metadata_violations(&mut violations, "metadata", &metadata);
-        let collection_method =
-            self.payment_provider_config.and_then(|config| config.collection_method).unwrap_or_else(|| "send_invoice".into());
+        let collection_method = self
+            .payment_provider_config
+            .and_then(|config| config.collection_method)
+            .unwrap_or_else(|| "send_invoice".into());
         violations.require(
             collection_method == "send_invoice",
             "payment_provider_config.collection_method",
             "must be send_invoice: automatic charges are not supported yet",
         );
-        let Some(params) = self.configuration.and_then(|configuration| configuration.create_subscription_params) else {
+        let Some(params) =
+            self.configuration.and_then(|configuration| configuration.create_subscription_params)
+        else {
             violations.add("configuration.create_subscription_params", "is required");
             return Err(violations.finish().expect_err("a violation was just added"));
         };
         let terms = params.parse(&mut violations);
         violations.finish()?;
-        let Some(terms) = terms else { return Err(ApiError::internal(anyhow::anyhow!("a violation went missing"))) };
+        let Some(terms) = terms else {
+            return Err(ApiError::internal(anyhow::anyhow!("a violation went missing")));
+        };
         Ok(NewSession {
             customer_external_id: self.customer_external_id,
             plan: terms.plan,
@@ -171,9 +189,17 @@ impl SubscriptionParams {
         if let Err(error) = &period {
             violations.add(field("billing_period"), error.to_string());
         }
-        violations.require(self.billing_period_count != Some(0), &field("billing_period_count"), "must be at least 1");
+        violations.require(
+            self.billing_period_count != Some(0),
+            &field("billing_period_count"),
+            "must be at least 1",
+        );
         if let (Some(end), start) = (self.end_date, self.start_date) {
-            violations.require(start.is_none_or(|start| end >= start), &field("end_date"), "must not be before start_date");
+            violations.require(
+                start.is_none_or(|start| end >= start),
+                &field("end_date"),
+                "must not be before start_date",
+            );
         }
         let metadata = self.metadata.unwrap_or_default();
         metadata_violations(violations, &field("metadata"), &metadata);
@@ -195,7 +221,8 @@ async fn create(
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<SessionResponse>), ApiError> {
-    let session = create::create(&app, caller.scope, caller.session_ttl(&app), request.parse(caller.mode)?).await?;
+    let session =
+        create::create(&app, caller.scope, caller.session_ttl(&app), request.parse(caller.mode)?).await?;
     Ok((StatusCode::CREATED, Json(session)))
 }
 
@@ -279,7 +306,9 @@ async fn list(
 ) -> Result<Json<Page<SessionResponse>>, ApiError> {
     let page = page(query.limit, query.offset)?;
     let status = query.status.or(query.checkout_status).map(|text| text.parse());
-    let status = status.transpose().map_err(|error: super::session::UnknownStatus| ApiError::validation("status", &error.to_string()))?;
+    let status = status
+        .transpose()
+        .map_err(|error: super::session::UnknownStatus| ApiError::validation("status", &error.to_string()))?;
     let mut customer = query.customer_id.map(|text| text.parse::<CustomerId>());
     if let Some(external_id) = &query.customer_external_id {
         let found = crate::customers::find_by_external_id(&app, caller.scope, external_id).await?;

@@ -5,7 +5,7 @@ use super::{
     model::Session,
     reconcile::ReconcileError,
     session::{Cause, Decision, SessionId, Status},
-    settle::{News, Settled, SettleError, settle},
+    settle::{News, SettleError, Settled, settle},
     store,
 };
 use crate::{app::App, http::ApiError, tenancy::Scope};
@@ -15,7 +15,8 @@ use crate::{app::App, http::ApiError, tenancy::Scope};
 /// # Errors
 /// 404 unknown; 400 `invalid_operation` when it is completed, or turns out to be paid.
 pub async fn cancel(app: &App, scope: Scope, id: SessionId, cause: Cause) -> Result<Session, ApiError> {
-    let session = store::find(&app.pool, scope, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
+    let session =
+        store::find(&app.pool, scope, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
     let session = match session.state.status {
         Status::Initiated | Status::Pending => {
             let session = begin_closing(app, &session, Some(app.clock.now())).await?;

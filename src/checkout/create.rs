@@ -219,7 +219,8 @@ async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<(), ApiError> 
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        let (Some("checkout_sessions_open_key"), Some(key)) = (db::violated_constraint(&error), &draft.idempotency_key)
+        let (Some("checkout_sessions_open_key"), Some(key)) =
+            (db::violated_constraint(&error), &draft.idempotency_key)
         else {
             return Err(error.into());
         };
@@ -259,7 +260,9 @@ async fn ask_for_link(
     };
     let refusal = match &news {
         News::LinkRejected { reason } => Some(format!("Razorpay refused the payment link: {reason}")),
-        News::LinkMismatched { .. } => Some("Razorpay answered with a payment link that does not match".to_owned()),
+        News::LinkMismatched { .. } => {
+            Some("Razorpay answered with a payment link that does not match".to_owned())
+        }
         _ => None,
     };
     let settled = settle(app, scope, id, news, Cause::Create).await?;

@@ -69,7 +69,9 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
             cancel::finish(app, session, Cause::Cancel).await?;
             Ok(None)
         }
-        (Status::Initiated | Status::Pending, _) if now >= session.expires_at => at_deadline(app, session, now).await,
+        (Status::Initiated | Status::Pending, _) if now >= session.expires_at => {
+            at_deadline(app, session, now).await
+        }
         (Status::Initiated, _) => {
             reconcile::resume_create(app, session).await?;
             Ok(Some(session.expires_at))
@@ -82,7 +84,11 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
 }
 
 /// Time is up. Cancelling the link asks the provider at the same time: it refuses when somebody has paid.
-async fn at_deadline(app: &App, session: &Session, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, ReconcileError> {
+async fn at_deadline(
+    app: &App,
+    session: &Session,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let session = begin_closing(app, session, None).await?;
     let closed = match shut(app, &session, Cause::Deadline).await {
         Ok(Shut::Ended) => return Ok(None),
@@ -95,7 +101,8 @@ async fn at_deadline(app: &App, session: &Session, now: DateTime<Utc>) -> Result
         }
         Err(error) => return Err(error),
     };
-    settle(app, session.scope, session.id, News::DeadlineUnpaid { link_closed: closed }, Cause::Deadline).await?;
+    settle(app, session.scope, session.id, News::DeadlineUnpaid { link_closed: closed }, Cause::Deadline)
+        .await?;
     Ok(None)
 }
 
@@ -154,7 +161,8 @@ pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, Re
         // Paid with the wrong amount: the money goes back and the link is used up.
         Verdict::Paid => Ok(Shut::Closed),
         Verdict::Unpaid => {
-            Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into()).into())
+            Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into())
+                .into())
         }
     }
 }
@@ -167,7 +175,10 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
         Ok(_) => {}
         Err(ProviderError::Rejected { .. }) => {
             if reconcile::ask(app, session, Cause::Reconcile).await?.0 == Verdict::Unpaid {
-                return Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into()).into());
+                return Err(ProviderError::Unavailable(
+                    "the link can neither be cancelled nor is it closed".into(),
+                )
+                .into());
             }
         }
         Err(error) => return Err(error.into()),

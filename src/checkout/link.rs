@@ -74,7 +74,8 @@ fn notes(terms: &Terms<'_>) -> Map<String, Value> {
         (INVOICE_NOTE, terms.invoice.to_string()),
         (CUSTOMER_NOTE, terms.customer.to_string()),
     ];
-    let mut notes: Map<_, _> = ours.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect();
+    let mut notes: Map<_, _> =
+        ours.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect();
     let metadata = terms.metadata.as_object().into_iter().flatten();
     for (key, value) in metadata {
         if notes.len() < MAX_NOTES && !notes.contains_key(key) {

@@ -84,15 +84,24 @@ pub fn quote(
     Ok(Quote { recurrence, lines, total: Money::new(total, currency) })
 }
 
-fn choose(prices: &[Price], period: Option<BillingPeriod>, count: Option<u32>) -> Result<Recurrence, QuoteError> {
+fn choose(
+    prices: &[Price],
+    period: Option<BillingPeriod>,
+    count: Option<u32>,
+) -> Result<Recurrence, QuoteError> {
     let asked = |recurrence: &Recurrence| {
-        period.is_none_or(|period| recurrence.period == period) && count.is_none_or(|count| recurrence.count == count)
+        period.is_none_or(|period| recurrence.period == period)
+            && count.is_none_or(|count| recurrence.count == count)
     };
     let mut offered = prices.iter().filter_map(recurrence_of).filter(asked);
     let Some(first) = offered.next() else {
         // Only one-time prices: there is nothing to renew, whatever was asked.
         let only_one_time = !prices.is_empty() && prices.iter().all(|price| recurrence_of(price).is_none());
-        return Err(if only_one_time && period.is_none() { QuoteError::NotRecurring } else { QuoteError::NoMatchingPrice });
+        return Err(if only_one_time && period.is_none() {
+            QuoteError::NotRecurring
+        } else {
+            QuoteError::NoMatchingPrice
+        });
     };
     if offered.all(|recurrence| recurrence == first) { Ok(first) } else { Err(QuoteError::PeriodNotChosen) }
 }

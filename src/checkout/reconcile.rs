@@ -60,11 +60,12 @@ pub async fn ask(app: &App, session: &Session, cause: Cause) -> Result<(Verdict,
         return Ok((Verdict::Absent, session.clone()));
     };
     // A list of links leaves out payments, so a found link is fetched by id as well.
-    let session = if matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0 {
-        settle_payments(app, credentials, session, &link, cause).await?
-    } else {
-        session
-    };
+    let session =
+        if matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0 {
+            settle_payments(app, credentials, session, &link, cause).await?
+        } else {
+            session
+        };
     let verdict = match link.status {
         LinkStatus::Paid | LinkStatus::PartiallyPaid => Verdict::Paid,
         LinkStatus::Created => Verdict::Unpaid,
@@ -83,7 +84,9 @@ async fn known_link(
         let link = app.razorpay.fetch_link(credentials, link_id).await?;
         return Ok(Some((link, session.clone())));
     }
-    let Some(found) = app.razorpay.find_link(credentials, &session.id.to_string()).await? else { return Ok(None) };
+    let Some(found) = app.razorpay.find_link(credentials, &session.id.to_string()).await? else {
+        return Ok(None);
+    };
     let wanted = session.state.amount;
     let matches = found.amount == wanted.minor && found.currency.eq_ignore_ascii_case(wanted.currency.code());
     let news = if matches {
@@ -176,4 +179,3 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
     };
     Ok(settle(app, session.scope, session.id, news, Cause::Reconcile).await?.session)
 }
-

@@ -41,7 +41,8 @@ async fn arrive(
     IdPath(id): IdPath<SessionId>,
     callback: Result<Query<Callback>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let session = store::find_any_scope(&app.pool, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
+    let session =
+        store::find_any_scope(&app.pool, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
     // Without Razorpay's parameters somebody just looks at the page.
     let Ok(Query(callback)) = callback else { return page(&app, &session, StatusCode::OK) };
     let account = tenancy::connection_account(&app, session.scope, session.connection).await?;
@@ -70,20 +71,26 @@ fn destination(session: &Session) -> Option<&str> {
 
 fn page(app: &App, session: &Session, status: StatusCode) -> Result<Response, ApiError> {
     let (title, text) = match session.state.status {
-        _ if status == StatusCode::BAD_REQUEST => {
-            ("This page could not be verified", "If you have paid, your payment is safe: the merchant is told by the payment provider.")
-        }
+        _ if status == StatusCode::BAD_REQUEST => (
+            "This page could not be verified",
+            "If you have paid, your payment is safe: the merchant is told by the payment provider.",
+        ),
         Status::Completed => ("Payment received", "Thank you. You can close this page."),
-        Status::Initiated | Status::Pending => ("Waiting for the payment", "If you have paid, it is being confirmed. You can close this page."),
+        Status::Initiated | Status::Pending => {
+            ("Waiting for the payment", "If you have paid, it is being confirmed. You can close this page.")
+        }
         Status::Failed | Status::Expired => {
             ("This checkout has ended", "If you were charged, the full amount is returned to you.")
         }
     };
     let nonce = hex::encode(app.ids.bytes::<16>());
-    let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'");
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    );
     let html = StatusPage { title, text, nonce }.render().map_err(ApiError::internal)?;
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).map_err(ApiError::internal)?);
+    headers
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).map_err(ApiError::internal)?);
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok((status, headers, Html(html)).into_response())
 }

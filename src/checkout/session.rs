@@ -200,7 +200,9 @@ pub fn decide(state: &State, fact: &Fact) -> Decision {
 
     match (fact, state.status) {
         (Fact::LinkCreated { .. }, Initiated) => Become(Pending),
-        (Fact::LinkCreated { link_id }, Pending | Completed) if state.link_id.as_ref() == Some(link_id) => AlreadyApplied,
+        (Fact::LinkCreated { link_id }, Pending | Completed) if state.link_id.as_ref() == Some(link_id) => {
+            AlreadyApplied
+        }
         // Completed before our own commit of the link: its payment named it.
         (Fact::LinkCreated { .. }, Completed) if state.link_id.is_none() => Record,
         // Confirmed closed already, or another than ours: in both cases nobody may pay on it.
@@ -287,7 +289,10 @@ mod tests {
             ("LinkMismatched", Fact::LinkMismatched),
             ("Paid", Fact::Paid { amount: inr(49_900) }),
             ("Paid, other amount", Fact::Paid { amount: inr(100) }),
-            ("Paid, other currency", Fact::Paid { amount: Money::new(49_900, "USD".parse().expect("a currency")) }),
+            (
+                "Paid, other currency",
+                Fact::Paid { amount: Money::new(49_900, "USD".parse().expect("a currency")) },
+            ),
             ("AttemptFailed", Fact::AttemptFailed),
             ("CancelledByMerchant", Fact::CancelledByMerchant),
             ("LinkCancelled", Fact::LinkCancelled),
@@ -307,7 +312,8 @@ mod tests {
                     let link_id = (link_state != LinkState::None).then(|| "plink_1".to_owned());
                     let state = State { status, link_state, link_id, amount: inr(49_900) };
                     let decision = decide(&state, &fact);
-                    writeln!(table, "  {status:<9} link {:<7} -> {decision:?}", link_state.as_str()).expect("as above");
+                    writeln!(table, "  {status:<9} link {:<7} -> {decision:?}", link_state.as_str())
+                        .expect("as above");
                 }
             }
         }
@@ -319,7 +325,8 @@ mod tests {
         for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
             for link_state in LinkState::ALL {
                 for (name, fact) in facts() {
-                    let state = State { status, link_state, link_id: Some("plink_1".into()), amount: inr(49_900) };
+                    let state =
+                        State { status, link_state, link_id: Some("plink_1".into()), amount: inr(49_900) };
                     assert!(!matches!(decide(&state, &fact), Decision::Become(_)), "{status} {name}");
                 }
             }

@@ -229,7 +229,9 @@ impl Step<'_> {
                 self.session.link_url = Some(url);
                 store::mark_link(self.tx, &self.session, None, self.now).await?;
             }
-            (Decision::CancelLink, News::LinkCreated { link_id, url }) => self.close_link(link_id, url).await?,
+            (Decision::CancelLink, News::LinkCreated { link_id, url }) => {
+                self.close_link(link_id, url).await?
+            }
             _ => {}
         }
         Ok(decision)
@@ -245,7 +247,11 @@ impl Step<'_> {
         self.emit(EventType::CheckoutSessionInitiated).await
     }
 
-    async fn complete(&mut self, payment: &ProviderPayment, link_id: Option<String>) -> Result<(), SettleError> {
+    async fn complete(
+        &mut self,
+        payment: &ProviderPayment,
+        link_id: Option<String>,
+    ) -> Result<(), SettleError> {
         let from = self.session.state.status;
         self.session.state.link_id = self.session.state.link_id.take().or(link_id);
         // A paid link cannot be paid again.
@@ -312,7 +318,10 @@ impl Step<'_> {
         let scope = self.session.scope;
         let session = Uuid::from(self.session.id);
         let (cause, inbox) = (self.source.cause.as_str(), self.source.inbox);
-        Ok(payments::insert_provider_payment_in(self.tx, scope, session, payment, fate, cause, inbox, self.now).await?)
+        Ok(payments::insert_provider_payment_in(
+            self.tx, scope, session, payment, fate, cause, inbox, self.now,
+        )
+        .await?)
     }
 
     async fn refund(&mut self, payment: &ProviderPayment, reason: RefundReason) -> Result<(), SettleError> {
@@ -327,10 +336,23 @@ impl Step<'_> {
         Ok(payments::insert_refund_in(self.tx, self.session.scope, &refund, self.now).await?)
     }
 
-    async fn record_failed_attempt(&mut self, provider_payment_id: &str, reason: Option<&str>) -> Result<(), SettleError> {
+    async fn record_failed_attempt(
+        &mut self,
+        provider_payment_id: &str,
+        reason: Option<&str>,
+    ) -> Result<(), SettleError> {
         let attempt = self.app.ids.uuid();
         let (scope, payment) = (self.session.scope, self.session.payment);
-        payments::insert_failed_attempt_in(self.tx, scope, attempt, payment, provider_payment_id, reason, self.now).await?;
+        payments::insert_failed_attempt_in(
+            self.tx,
+            scope,
+            attempt,
+            payment,
+            provider_payment_id,
+            reason,
+            self.now,
+        )
+        .await?;
         Ok(())
     }
 
@@ -344,9 +366,18 @@ impl Step<'_> {
         let object = SessionResponse::new(self.session.clone(), self.now, false);
         let subject = Uuid::from(self.session.id);
         let id = self.app.ids.next();
-        let event = webhooks::freeze(id, event_type, subject, self.session.event_count, self.now, "checkout_session", &object)
-            .map_err(|_| SettleError::Inconsistent(self.session.id))?;
-        webhooks::emit_in(self.tx, self.session.scope, &event, &webhooks::delivery_ids(&self.app.ids)).await?;
+        let event = webhooks::freeze(
+            id,
+            event_type,
+            subject,
+            self.session.event_count,
+            self.now,
+            "checkout_session",
+            &object,
+        )
+        .map_err(|_| SettleError::Inconsistent(self.session.id))?;
+        webhooks::emit_in(self.tx, self.session.scope, &event, &webhooks::delivery_ids(&self.app.ids))
+            .await?;
         Ok(())
     }
 }
@@ -367,13 +398,23 @@ fn ending(news: News, link_state: LinkState) -> (String, LinkState, Option<Strin
     let unless_none = |then| if link_state == LinkState::None { LinkState::None } else { then };
     let close = |confirmed: bool| unless_none(if confirmed { LinkState::Closed } else { LinkState::Closing });
     match news {
-        News::LinkRejected { reason } => (format!("payment provider refused the link: {reason}"), link_state, None),
-        News::LinkMismatched { link_id } => {
-            ("payment provider answered with a link that does not match".into(), LinkState::Closing, Some(link_id))
+        News::LinkRejected { reason } => {
+            (format!("payment provider refused the link: {reason}"), link_state, None)
         }
-        News::CancelledByMerchant { link_closed } => ("cancelled by the merchant".into(), close(link_closed), None),
-        News::LinkCancelled => ("payment link was cancelled at the provider (payment_link.cancelled)".into(), close(true), None),
-        News::LinkExpired => ("payment link expired at the provider (payment_link.expired)".into(), close(true), None),
+        News::LinkMismatched { link_id } => (
+            "payment provider answered with a link that does not match".into(),
+            LinkState::Closing,
+            Some(link_id),
+        ),
+        News::CancelledByMerchant { link_closed } => {
+            ("cancelled by the merchant".into(), close(link_closed), None)
+        }
+        News::LinkCancelled => {
+            ("payment link was cancelled at the provider (payment_link.cancelled)".into(), close(true), None)
+        }
+        News::LinkExpired => {
+            ("payment link expired at the provider (payment_link.expired)".into(), close(true), None)
+        }
         News::DeadlineUnpaid { link_closed } => ("not paid in time".into(), close(link_closed), None),
         News::LinkCreated { .. } | News::Paid { .. } | News::AttemptFailed { .. } => {
             unreachable!("the state machine ends a session on none of these")

@@ -55,10 +55,15 @@ impl TryFrom<SessionRow> for Session {
     type Error = db::Error;
 
     fn try_from(row: SessionRow) -> Result<Self, db::Error> {
-        let bad = |column: &str| db::Error::Decode(format!("checkout_sessions.{column} of {} is unknown", row.id).into());
+        let bad = |column: &str| {
+            db::Error::Decode(format!("checkout_sessions.{column} of {} is unknown", row.id).into())
+        };
         let currency = row.currency.parse().map_err(|_| bad("currency"))?;
         Ok(Self {
-            scope: Scope { tenant: TenantId::from(row.tenant_id), environment: EnvironmentId::from(row.environment_id) },
+            scope: Scope {
+                tenant: TenantId::from(row.tenant_id),
+                environment: EnvironmentId::from(row.environment_id),
+            },
             id: row.id.into(),
             customer: row.customer_id.into(),
             subscription: row.subscription_id.into(),
@@ -126,7 +131,8 @@ pub async fn find(pool: &Pool, scope: Scope, id: SessionId) -> Result<Option<Ses
 
 /// By id alone: for the return page, which a browser opens without credentials.
 pub async fn find_any_scope(pool: &Pool, id: SessionId) -> Result<Option<Session>, db::Error> {
-    let row = select_session!("find_any_scope", "where s.id = $1", Uuid::from(id)).fetch_optional(pool).await?;
+    let row =
+        select_session!("find_any_scope", "where s.id = $1", Uuid::from(id)).fetch_optional(pool).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -372,7 +378,11 @@ pub struct Applied<'a> {
 
 /// Open → completed: payment, invoice with its number, subscription and session. False when any of the
 /// rows was not as expected; the caller rolls back.
-pub async fn mark_completed(tx: &mut Tx, change: &Transition<'_>, applied: &Applied<'_>) -> Result<bool, db::Error> {
+pub async fn mark_completed(
+    tx: &mut Tx,
+    change: &Transition<'_>,
+    applied: &Applied<'_>,
+) -> Result<bool, db::Error> {
     let session = change.session;
     let done = sqlx::query_scalar!(
         r#"-- checkout.mark_completed
@@ -516,7 +526,12 @@ pub async fn mark_link(
 }
 
 /// Hides a session from lists.
-pub async fn mark_deleted(pool: &Pool, scope: Scope, id: SessionId, now: DateTime<Utc>) -> Result<(), db::Error> {
+pub async fn mark_deleted(
+    pool: &Pool,
+    scope: Scope,
+    id: SessionId,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- checkout.mark_deleted
         update checkout_sessions set deleted_at = coalesce(deleted_at, $3)
@@ -601,7 +616,11 @@ pub async fn claim_due_any_scope(
 }
 
 /// Gives the lease back and says when to look again. A worker that lost it changes nothing.
-pub async fn finish_check(pool: &Pool, lease: &Lease, check_at: Option<DateTime<Utc>>) -> Result<(), db::Error> {
+pub async fn finish_check(
+    pool: &Pool,
+    lease: &Lease,
+    check_at: Option<DateTime<Utc>>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- checkout.finish_check
         update checkout_sessions

@@ -20,7 +20,9 @@ pub fn broken_rule(text: &str, mode: Mode) -> Option<&'static str> {
     if !absolute || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         return Some("must be an absolute http(s) URL");
     }
-    let Some(url) = Url::parse(&with_session_id(text, "chk_00000000000000000000000000")).ok().filter(Url::has_host) else {
+    let Some(url) =
+        Url::parse(&with_session_id(text, "chk_00000000000000000000000000")).ok().filter(Url::has_host)
+    else {
         return Some("must be an absolute http(s) URL");
     };
     if !url.username().is_empty() || url.password().is_some() {
@@ -34,9 +36,10 @@ pub fn broken_rule(text: &str, mode: Mode) -> Option<&'static str> {
 
 /// `text` with the session's id in place of the placeholder, written raw or percent-encoded.
 pub fn with_session_id(text: &str, id: &str) -> String {
-    text.replace(PLACEHOLDER, id)
-        .replace(ENCODED_PLACEHOLDER, id)
-        .replace(&ENCODED_PLACEHOLDER.to_ascii_lowercase().replace("checkout_session_id", "CHECKOUT_SESSION_ID"), id)
+    text.replace(PLACEHOLDER, id).replace(ENCODED_PLACEHOLDER, id).replace(
+        &ENCODED_PLACEHOLDER.to_ascii_lowercase().replace("checkout_session_id", "CHECKOUT_SESSION_ID"),
+        id,
+    )
 }
 
 #[cfg(test)]
@@ -47,7 +50,10 @@ mod tests {
     fn replaces_the_placeholder_wherever_it_stands() {
         for (text, expected) in [
             ("https://a.example/w?session_id={CHECKOUT_SESSION_ID}", "https://a.example/w?session_id=chk_1"),
-            ("https://a.example/{CHECKOUT_SESSION_ID}/done#{CHECKOUT_SESSION_ID}", "https://a.example/chk_1/done#chk_1"),
+            (
+                "https://a.example/{CHECKOUT_SESSION_ID}/done#{CHECKOUT_SESSION_ID}",
+                "https://a.example/chk_1/done#chk_1",
+            ),
             ("https://a.example/?s=%7BCHECKOUT_SESSION_ID%7D", "https://a.example/?s=chk_1"),
             ("https://a.example/?s=%7bCHECKOUT_SESSION_ID%7d", "https://a.example/?s=chk_1"),
             ("https://a.example/", "https://a.example/"),
@@ -58,13 +64,26 @@ mod tests {
 
     #[test]
     fn takes_absolute_http_urls_only() {
-        for text in ["https://a.example/w?s={CHECKOUT_SESSION_ID}", "http://localhost:3000/x", "HTTPS://A.example"] {
+        for text in
+            ["https://a.example/w?s={CHECKOUT_SESSION_ID}", "http://localhost:3000/x", "HTTPS://A.example"]
+        {
             assert_eq!(broken_rule(text, Mode::Test), None, "{text}");
         }
         for text in [
-            "", "/welcome", "//evil.example", "https:evil.example", "javascript:alert(1)", "data:text/html,x", "ftp://a.example",
-            "https://", "https://a.example/\r\nSet-Cookie: x", "https://a.example/\\evil", "https://user@a.example/",
-            "https://user:pw@a.example/", " https://a.example", "https://exa mple.com",
+            "",
+            "/welcome",
+            "//evil.example",
+            "https:evil.example",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "ftp://a.example",
+            "https://",
+            "https://a.example/\r\nSet-Cookie: x",
+            "https://a.example/\\evil",
+            "https://user@a.example/",
+            "https://user:pw@a.example/",
+            " https://a.example",
+            "https://exa mple.com",
         ] {
             assert!(broken_rule(text, Mode::Test).is_some(), "{text:?}");
         }

@@ -13,8 +13,8 @@ use axum::{Router, routing::get};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
-pub use validate::{metadata_violations, page};
 pub use server::{Bound, bind, serve};
+pub use validate::{metadata_violations, page};
 
 use crate::app::App;
 

@@ -26,9 +26,14 @@ pub fn metadata_violations(violations: &mut Violations, field: &str, metadata: &
 
 /// A page within bounds: limit 1 to 1000 (50 if not given), offset from 0.
 pub fn page(limit: Option<i64>, offset: Option<i64>) -> Result<PageRequest, ApiError> {
-    let request = PageRequest { limit: limit.unwrap_or(PageRequest::DEFAULT_LIMIT), offset: offset.unwrap_or(0) };
+    let request =
+        PageRequest { limit: limit.unwrap_or(PageRequest::DEFAULT_LIMIT), offset: offset.unwrap_or(0) };
     let mut violations = Violations::default();
-    violations.require((1..=PageRequest::MAX_LIMIT).contains(&request.limit), "limit", "must be from 1 to 1000");
+    violations.require(
+        (1..=PageRequest::MAX_LIMIT).contains(&request.limit),
+        "limit",
+        "must be from 1 to 1000",
+    );
     violations.require(request.offset >= 0, "offset", "must not be negative");
     violations.finish().map(|()| request)
 }

@@ -146,5 +146,10 @@ fn failed(app: &App, lease: &Lease, error: &ProviderError, now: DateTime<Utc>) -
     let attempt = u32::try_from(lease.attempt_count).unwrap_or(0);
     let gap = exponential(Duration::from_secs(5), attempt, Duration::from_secs(3600));
     let gap = TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::hours(1));
-    Outcome { status: "PENDING", gateway_refund_id: None, error: Some(error.to_string()), next_attempt_at: now + gap }
+    Outcome {
+        status: "PENDING",
+        gateway_refund_id: None,
+        error: Some(error.to_string()),
+        next_attempt_at: now + gap,
+    }
 }

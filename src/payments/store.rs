@@ -81,7 +81,12 @@ pub async fn insert_failed_attempt(
     Ok(())
 }
 
-pub async fn insert_refund(tx: &mut Tx, scope: Scope, refund: &NewRefund, now: DateTime<Utc>) -> Result<(), db::Error> {
+pub async fn insert_refund(
+    tx: &mut Tx,
+    scope: Scope,
+    refund: &NewRefund,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- payments.insert_refund
         insert into refunds (environment_id, id, provider_payment_id, session_id, connection_id, amount_minor, currency,

@@ -11,9 +11,7 @@ use url::Url;
 
 use super::{
     outcome::{Effect, ProviderError, classify},
-    wire::{
-        Collection, CreateLink, CreateRefund, Customer, Link, LinkList, Notify, Payment, Refund,
-    },
+    wire::{Collection, CreateLink, CreateRefund, Customer, Link, LinkList, Notify, Payment, Refund},
 };
 use crate::kit::{
     backoff::{exponential, jittered},
@@ -111,7 +109,11 @@ impl Client {
     /// After every doubt the reference is looked up; only when it is not there is the create sent again,
     /// and Razorpay refuses it if it was there after all (its lists lag by seconds). [`ProviderError::Unknown`]
     /// means that the time was not enough to settle it: ask again later.
-    pub async fn ensure_link(&self, credentials: &Credentials, link: &NewLink) -> Result<Link, ProviderError> {
+    pub async fn ensure_link(
+        &self,
+        credentials: &Credentials,
+        link: &NewLink,
+    ) -> Result<Link, ProviderError> {
         let deadline = Instant::now() + self.patience.budget;
         let mut in_doubt = false;
         for attempt in 0..self.patience.tries {
@@ -158,7 +160,8 @@ impl Client {
     fn vetted(&self, link: Link, wanted: &NewLink) -> Result<Link, ProviderError> {
         let url = Url::parse(&link.short_url).ok();
         // A sandbox on loopback has no certificate.
-        let scheme_fits = url.is_some_and(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
+        let scheme_fits =
+            url.is_some_and(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
         let fits = Self::plain(&link.id).is_ok()
             && link.reference_id == wanted.reference_id
             && link.amount == wanted.amount.minor
@@ -178,7 +181,8 @@ impl Client {
         credentials: &Credentials,
         reference_id: &str,
     ) -> Result<Option<Link>, ProviderError> {
-        let list: LinkList = self.read(credentials, &format!("v1/payment_links?reference_id={reference_id}")).await?;
+        let list: LinkList =
+            self.read(credentials, &format!("v1/payment_links?reference_id={reference_id}")).await?;
         // The filter has been reported as ignored: look again.
         Ok(list.payment_links.into_iter().find(|link| link.reference_id == reference_id))
     }
@@ -200,7 +204,8 @@ impl Client {
             payments.push(self.fetch_payment(credentials, &listed.payment_id).await?);
         }
         if let (true, Some(order_id)) = (payments.is_empty(), &link.order_id) {
-            let list: Collection<Payment> = self.read(credentials, &format!("v1/orders/{}/payments", Self::plain(order_id)?)).await?;
+            let list: Collection<Payment> =
+                self.read(credentials, &format!("v1/orders/{}/payments", Self::plain(order_id)?)).await?;
             payments = list.items;
         }
         payments.retain(|payment| payment.status.was_captured());
@@ -208,12 +213,20 @@ impl Client {
     }
 
     /// A payment.
-    pub async fn fetch_payment(&self, credentials: &Credentials, payment_id: &str) -> Result<Payment, ProviderError> {
+    pub async fn fetch_payment(
+        &self,
+        credentials: &Credentials,
+        payment_id: &str,
+    ) -> Result<Payment, ProviderError> {
         self.read(credentials, &format!("v1/payments/{}", Self::plain(payment_id)?)).await
     }
 
     /// Gives money back. Safe to repeat under the same idempotency key.
-    pub async fn refund(&self, credentials: &Credentials, refund: &NewRefund) -> Result<Refund, ProviderError> {
+    pub async fn refund(
+        &self,
+        credentials: &Credentials,
+        refund: &NewRefund,
+    ) -> Result<Refund, ProviderError> {
         let path = format!("v1/payments/{}/refund", Self::plain(&refund.payment_id)?);
         let body =
             CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
@@ -226,17 +239,30 @@ impl Client {
     }
 
     /// A refund.
-    pub async fn fetch_refund(&self, credentials: &Credentials, refund_id: &str) -> Result<Refund, ProviderError> {
+    pub async fn fetch_refund(
+        &self,
+        credentials: &Credentials,
+        refund_id: &str,
+    ) -> Result<Refund, ProviderError> {
         self.read(credentials, &format!("v1/refunds/{}", Self::plain(refund_id)?)).await
     }
 
     /// Ids come from the provider and end up in paths: letters, digits and underscores only.
     fn plain(id: &str) -> Result<&str, ProviderError> {
-        let plain = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if plain { Ok(id) } else { Err(ProviderError::Rejected { status: 400, description: "not an id".into() }) }
+        let plain = (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if plain {
+            Ok(id)
+        } else {
+            Err(ProviderError::Rejected { status: 400, description: "not an id".into() })
+        }
     }
 
-    async fn read<T: DeserializeOwned>(&self, credentials: &Credentials, path: &str) -> Result<T, ProviderError> {
+    async fn read<T: DeserializeOwned>(
+        &self,
+        credentials: &Credentials,
+        path: &str,
+    ) -> Result<T, ProviderError> {
         self.retry(Effect::Read, || self.request(Method::GET, path, credentials)).await
     }
 
@@ -250,7 +276,9 @@ impl Client {
         let mut attempt = 0;
         loop {
             match send(request(), effect).await {
-                Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => attempt += 1,
+                Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => {
+                    attempt += 1
+                }
                 done => return done,
             }
         }

@@ -129,7 +129,9 @@ mod tests {
             "payment link with given reference_id: chk_1 already exists. Please create a payment link with a different reference_id",
             "payment link creation with reference ID already attempted",
         ] {
-            assert!(ProviderError::Rejected { status: 400, description: text.into() }.is_duplicate_reference());
+            assert!(
+                ProviderError::Rejected { status: 400, description: text.into() }.is_duplicate_reference()
+            );
         }
         let other = ProviderError::Rejected { status: 400, description: "amount: cannot be blank.".into() };
         assert!(!other.is_duplicate_reference());

@@ -80,7 +80,16 @@ mod tests {
         let mut flipped = right.clone();
         let last = if flipped.pop() == Some('0') { '1' } else { '0' };
         flipped.push(last);
-        for wrong in ["", "00", "zz", &right[..63], &right[..62], &format!("{right}00"), &right.to_uppercase(), &flipped] {
+        for wrong in [
+            "",
+            "00",
+            "zz",
+            &right[..63],
+            &right[..62],
+            &format!("{right}00"),
+            &right.to_uppercase(),
+            &flipped,
+        ] {
             // An all-digit signature has no upper-case form.
             assert!(wrong == right || !verifies(body, wrong, &secret), "{wrong:?}");
         }

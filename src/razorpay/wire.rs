@@ -161,7 +161,9 @@ pub struct Collection<T> {
 }
 
 /// `null` reads as the default.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -219,14 +221,17 @@ mod tests {
 
     #[test]
     fn reads_every_shape_that_was_seen() {
-        for (notes, customer, payments) in
-            [(json!(null), json!({}), json!(null)), (json!([]), json!([]), json!([])), (json!({"a": "b"}), json!({"name": "x"}), json!([{"payment_id": "pay_1", "amount": 1}]))]
-        {
+        for (notes, customer, payments) in [
+            (json!(null), json!({}), json!(null)),
+            (json!([]), json!([]), json!([])),
+            (json!({"a": "b"}), json!({"name": "x"}), json!([{"payment_id": "pay_1", "amount": 1}])),
+        ] {
             let link = json!({"id": "plink_1", "amount": 100, "currency": "INR", "status": "created", "short_url": "https://rzp.io/i/x",
                 "notes": notes, "customer": customer, "payments": payments, "reference_id": null, "reminders": {}});
             serde_json::from_value::<Link>(link).expect("a link");
         }
-        let notes: Notes = serde_json::from_value(json!([{"key": "k", "value": "v"}])).expect("a list of pairs");
+        let notes: Notes =
+            serde_json::from_value(json!([{"key": "k", "value": "v"}])).expect("a list of pairs");
         assert_eq!(notes.get("k"), Some("v"));
     }
 }

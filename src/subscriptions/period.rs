@@ -60,18 +60,31 @@ mod tests {
 
     fn boundaries(anchor: &str, zone: Tz, period: BillingPeriod, count: u32) -> Vec<String> {
         let recurrence = Recurrence { period, count };
-        (1..=4).filter_map(|index| recurrence.boundary(utc(anchor), zone, index)).map(|time| time.to_rfc3339()).collect()
+        (1..=4)
+            .filter_map(|index| recurrence.boundary(utc(anchor), zone, index))
+            .map(|time| time.to_rfc3339())
+            .collect()
     }
 
     #[test]
     fn month_ends_never_drift() {
         assert_eq!(
             boundaries("2027-01-31T10:00:00Z", Tz::UTC, BillingPeriod::Monthly, 1),
-            ["2027-02-28T10:00:00+00:00", "2027-03-31T10:00:00+00:00", "2027-04-30T10:00:00+00:00", "2027-05-31T10:00:00+00:00"],
+            [
+                "2027-02-28T10:00:00+00:00",
+                "2027-03-31T10:00:00+00:00",
+                "2027-04-30T10:00:00+00:00",
+                "2027-05-31T10:00:00+00:00"
+            ],
         );
         assert_eq!(
             boundaries("2024-02-29T00:00:00Z", Tz::UTC, BillingPeriod::Annual, 1),
-            ["2025-02-28T00:00:00+00:00", "2026-02-28T00:00:00+00:00", "2027-02-28T00:00:00+00:00", "2028-02-29T00:00:00+00:00"],
+            [
+                "2025-02-28T00:00:00+00:00",
+                "2026-02-28T00:00:00+00:00",
+                "2027-02-28T00:00:00+00:00",
+                "2028-02-29T00:00:00+00:00"
+            ],
         );
     }
 
@@ -104,8 +117,14 @@ mod tests {
 
     #[test]
     fn counts_multiply_and_one_time_has_no_boundary() {
-        assert_eq!(boundaries("2027-01-31T00:00:00Z", Tz::UTC, BillingPeriod::Quarterly, 2)[0], "2027-07-31T00:00:00+00:00");
-        assert_eq!(boundaries("2027-08-31T00:00:00Z", Tz::UTC, BillingPeriod::HalfYearly, 1)[0], "2028-02-29T00:00:00+00:00");
+        assert_eq!(
+            boundaries("2027-01-31T00:00:00Z", Tz::UTC, BillingPeriod::Quarterly, 2)[0],
+            "2027-07-31T00:00:00+00:00"
+        );
+        assert_eq!(
+            boundaries("2027-08-31T00:00:00Z", Tz::UTC, BillingPeriod::HalfYearly, 1)[0],
+            "2028-02-29T00:00:00+00:00"
+        );
         assert!(boundaries("2027-01-31T00:00:00Z", Tz::UTC, BillingPeriod::Onetime, 1).is_empty());
     }
 

@@ -7,7 +7,9 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use connection::{Account, AccountError, ConnectionId, all_accounts, connection_account, published_account};
+pub use connection::{
+    Account, AccountError, ConnectionId, all_accounts, connection_account, published_account,
+};
 pub use key::Authenticated;
 
 use crate::{app::App, db, http::Named};

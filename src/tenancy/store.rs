@@ -120,10 +120,7 @@ pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Enviro
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| Environment {
-        scope,
-        mode: Mode::from_column(&row.mode),
-    }))
+    Ok(row.map(|row| Environment { scope, mode: Mode::from_column(&row.mode) }))
 }
 
 pub async fn insert_connection(
