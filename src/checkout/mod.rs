@@ -26,7 +26,7 @@ pub use settle::{News, SettleError, Settled, Source, announce, settle_in};
 
 use crate::{
     db::{self, Tx},
-    tenancy::Scope,
+    tenancy::{ConnectionId, Scope},
 };
 
 /// The session that a provider event is about: by its link, else by the link's `reference_id`.
@@ -37,4 +37,15 @@ pub async fn find_id_by_link_in(
     reference: Option<SessionId>,
 ) -> Result<Option<SessionId>, db::Error> {
     store::find_id_by_link(tx, scope, link_id, reference).await
+}
+
+/// Whether a session's link may be the one an event names, at the account that signed it.
+pub async fn belongs_in(
+    tx: &mut Tx,
+    scope: Scope,
+    session: SessionId,
+    connection: ConnectionId,
+    link_id: Option<&str>,
+) -> Result<bool, db::Error> {
+    store::belongs(tx, scope, session, connection, link_id).await
 }

@@ -14,7 +14,7 @@ use crate::{
     customers::CustomerId,
     db::{self, Pool, Tx},
     kit::{money::Money, page::PageRequest},
-    tenancy::{EnvironmentId, Scope, TenantId},
+    tenancy::{ConnectionId, EnvironmentId, Scope, TenantId},
 };
 
 /// A session's columns, joined with its payment's status and its environment's tenant.
@@ -170,6 +170,30 @@ pub async fn find_id_by_link(
     .fetch_optional(tx)
     .await?;
     Ok(id.map(Into::into))
+}
+
+/// Whether the session's account is `connection` and its link, as far as both are known, is `link_id`.
+pub async fn belongs(
+    tx: &mut Tx,
+    scope: Scope,
+    session: SessionId,
+    connection: ConnectionId,
+    link_id: Option<&str>,
+) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
+        r#"-- checkout.belongs
+        select exists (
+            select 1 from checkout_sessions
+            where environment_id = $1 and id = $2 and connection_id = $3
+                and ($4::text is null or link_id is null or link_id = $4)
+        ) as "belongs!""#,
+        Uuid::from(scope.environment),
+        Uuid::from(session),
+        Uuid::from(connection),
+        link_id,
+    )
+    .fetch_one(tx)
+    .await
 }
 
 /// Reads the session and holds its row until the transaction ends: facts about one session queue up here.
