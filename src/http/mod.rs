@@ -3,8 +3,10 @@
 mod auth;
 mod error;
 mod extract;
+mod fields;
 mod health;
 mod layers;
+mod search;
 mod server;
 
 use axum::{Router, routing::get};
@@ -12,6 +14,8 @@ use axum::{Router, routing::get};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
+pub use fields::{Metadata, check_length, check_metadata, check_name, metadata_value, required_text};
+pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
 
 use crate::app::App;
