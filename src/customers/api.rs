@@ -20,7 +20,7 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{ApiError, Body, Caller, IdPath, List, Metadata, Named, Query, Search, metadata_value},
-    kit::page::Page,
+    kit::{money::Currency, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
 
@@ -75,7 +75,7 @@ impl CustomerResponse {
             address_state: profile.address.state,
             address_postal_code: profile.address.postal_code,
             address_country: profile.address.country,
-            billing_currency: profile.billing_currency.map(|currency| currency.lower()),
+            billing_currency: profile.billing_currency.map(Currency::lower),
             timezone: profile.timezone.name(),
             tax_treatment: profile.tax_treatment,
             contact_persons: profile.contact_persons,

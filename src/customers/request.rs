@@ -128,7 +128,7 @@ fn check_persons(violations: &mut Violations, persons: &[ContactPerson]) {
         "must have at most 50 people",
     );
     for (index, person) in persons.iter().enumerate() {
-        let name = |field| format!("contact_persons.{index}.{field}");
+        let name = |field| format!("contact_persons[{index}].{field}");
         check_name(violations, &name("first_name"), Some(&person.first_name), MAX_NAME);
         check_email(violations, &name("email"), person.email.as_deref());
         for (field, text) in [
@@ -226,9 +226,9 @@ mod tests {
             "address_country",
             "billing_currency",
             "timezone",
-            "contact_persons.0.first_name",
-            "contact_persons.0.email",
-            "contact_persons.0.mobile",
+            "contact_persons[0].first_name",
+            "contact_persons[0].email",
+            "contact_persons[0].mobile",
             "metadata.k",
         ] {
             assert!(error.contains(&format!("\"{field}\"")), "{field}: {error}");

@@ -285,7 +285,7 @@ fn order_by(sort: &[(Column, Direction)]) -> String {
     let word = |direction| if direction == Direction::Ascending { "asc" } else { "desc" };
     let mut sql = String::from(" order by ");
     for (column, direction) in sort {
-        sql += &format!("{} {}, ", column.name, word(*direction));
+        sql.extend([column.name, " ", word(*direction), ", "]);
     }
     let tie_break = sort.last().map_or(Direction::Descending, |(_, direction)| *direction);
     sql + "id " + word(tie_break)

@@ -14,7 +14,10 @@ use axum::{Router, routing::get};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
-pub use fields::{Metadata, check_length, check_metadata, check_name, metadata_value, required_text};
+pub use fields::{
+    Metadata, check_length, check_metadata, check_name, metadata_value, optional_time, parse_time,
+    required_text,
+};
 pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
 

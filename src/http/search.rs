@@ -1,6 +1,6 @@
 //! The fields that every search and list takes, from a JSON body or a query string alike.
 
-use std::str::FromStr;
+use std::{ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -67,36 +67,11 @@ impl Search {
     }
 
     fn page(&self, violations: &mut Violations) -> PageRequest {
-        let mut bounded =
-            |field, value: Option<&Value>, default, range: std::ops::RangeInclusive<i64>, rule| {
-                let Some(value) = value else { return default };
-                match integer(value).filter(|number| range.contains(number)) {
-                    Some(number) => number,
-                    None => {
-                        violations.add(field, rule);
-                        default
-                    }
-                }
-            };
-        let limits = 1..=PageRequest::MAX_LIMIT;
         // Offsets are bounded so that offset plus limit cannot overflow.
-        let offsets = 0..=i64::from(u32::MAX);
-        PageRequest {
-            limit: bounded(
-                "limit",
-                self.limit.as_ref(),
-                PageRequest::DEFAULT_LIMIT,
-                limits,
-                "must be a whole number from 1 to 1000",
-            ),
-            offset: bounded(
-                "offset",
-                self.offset.as_ref(),
-                0,
-                offsets,
-                "must be a whole number from 0 to 4294967295",
-            ),
-        }
+        let (limits, offsets) = (1..=PageRequest::MAX_LIMIT, 0..=i64::from(u32::MAX));
+        let limit = bounded(violations, "limit", self.limit.as_ref(), limits);
+        let offset = bounded(violations, "offset", self.offset.as_ref(), offsets);
+        PageRequest { limit: limit.unwrap_or(PageRequest::DEFAULT_LIMIT), offset: offset.unwrap_or(0) }
     }
 
     fn status(&self, violations: &mut Violations) -> RowStatus {
@@ -123,8 +98,8 @@ impl Search {
                 let mut sort = Vec::with_capacity(keys.len());
                 for (index, key) in keys.iter().enumerate() {
                     let field = key.get("field").and_then(Value::as_str);
-                    let column = find_column(columns, field, &format!("sort.{index}.field"), violations);
-                    let name = format!("sort.{index}.direction");
+                    let column = find_column(columns, field, &format!("sort[{index}].field"), violations);
+                    let name = format!("sort[{index}].direction");
                     let direction = direction(key.get("direction"), &name, violations);
                     sort.extend(column.map(|column| (column, direction)));
                 }
@@ -144,7 +119,7 @@ impl Search {
                 .iter()
                 .enumerate()
                 .filter_map(|(index, filter)| {
-                    read_filter(columns, filter, &format!("filters.{index}"), violations)
+                    read_filter(columns, filter, &format!("filters[{index}]"), violations)
                 })
                 .collect(),
             Some(_) => {
@@ -153,6 +128,19 @@ impl Search {
             }
         }
     }
+}
+
+fn bounded(
+    violations: &mut Violations,
+    field: &str,
+    value: Option<&Value>,
+    range: RangeInclusive<i64>,
+) -> Option<i64> {
+    let number = integer(value?).filter(|number| range.contains(number));
+    if number.is_none() {
+        violations.add(field, format!("must be a whole number from {} to {}", range.start(), range.end()));
+    }
+    number
 }
 
 fn direction(value: Option<&Value>, name: &str, violations: &mut Violations) -> Direction {
@@ -284,8 +272,7 @@ fn integer(value: &Value) -> Option<i64> {
 }
 
 fn instant(value: &Value) -> Option<DateTime<Utc>> {
-    let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
-    Some(time.with_timezone(&Utc))
+    super::parse_time(value.as_str()?)
 }
 
 fn read_time(violations: &mut Violations, name: &str, value: Option<&Value>) -> Option<DateTime<Utc>> {
@@ -323,7 +310,7 @@ impl List {
         for (index, item) in self.texts()?.iter().enumerate() {
             match item.parse() {
                 Ok(term) => terms.push(term),
-                Err(rule) => violations.add(format!("{field}.{index}"), T::Err::to_string(&rule)),
+                Err(rule) => violations.add(format!("{field}[{index}]"), T::Err::to_string(&rule)),
             }
         }
         Some(terms)
@@ -400,14 +387,14 @@ mod tests {
             (json!({"order": "down"}), "order"),
             (json!({"sort": "secret"}), "sort"),
             (json!({"sort": 1}), "sort"),
-            (json!({"sort": [{"field": "x", "direction": "asc"}]}), "sort.0.field"),
-            (json!({"sort": [{"field": "name", "direction": "up"}]}), "sort.0.direction"),
+            (json!({"sort": [{"field": "x", "direction": "asc"}]}), "sort[0].field"),
+            (json!({"sort": [{"field": "name", "direction": "up"}]}), "sort[0].direction"),
             (json!({"status": "gone"}), "status"),
             (json!({"start_time": "yesterday"}), "start_time"),
             (json!({"start_time": "2026-02-01T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"}), "end_time"),
             (json!({"expand": 1}), "expand"),
             (json!({"filters": {}}), "filters"),
-            (json!({"filters": [1]}), "filters.0.field"),
+            (json!({"filters": [1]}), "filters[0].field"),
         ] {
             let error = parse(body.clone()).expect_err(field);
             assert!(error.contains(field), "{body}: {error}");
@@ -428,16 +415,16 @@ mod tests {
         assert_eq!(filter("id", "in", json!({"array": ["nonsense"]})), Ok(Bind::Ids(vec![])));
         assert!(filter("created_at", "before", json!({"date": "2026-01-01T00:00:00Z"})).is_ok());
         for (field, operator, value, named) in [
-            ("secret", "eq", json!({"string": "x"}), "filters.0.field"),
-            ("name", "like", json!({"string": "x"}), "filters.0.operator"),
-            ("name", "gt", json!({"string": "x"}), "filters.0.operator"),
-            ("display_order", "contains", json!({"string": "x"}), "filters.0.operator"),
-            ("created_at", "in", json!({"array": []}), "filters.0.operator"),
-            ("name", "eq", json!({"number": 1}), "filters.0.value.string"),
-            ("name", "eq", json!(null), "filters.0.value.string"),
-            ("name", "in", json!({"array": [1]}), "filters.0.value.array"),
-            ("display_order", "eq", json!({"number": 1.5}), "filters.0.value.number"),
-            ("created_at", "after", json!({"date": "soon"}), "filters.0.value.date"),
+            ("secret", "eq", json!({"string": "x"}), "filters[0].field"),
+            ("name", "like", json!({"string": "x"}), "filters[0].operator"),
+            ("name", "gt", json!({"string": "x"}), "filters[0].operator"),
+            ("display_order", "contains", json!({"string": "x"}), "filters[0].operator"),
+            ("created_at", "in", json!({"array": []}), "filters[0].operator"),
+            ("name", "eq", json!({"number": 1}), "filters[0].value.string"),
+            ("name", "eq", json!(null), "filters[0].value.string"),
+            ("name", "in", json!({"array": [1]}), "filters[0].value.array"),
+            ("display_order", "eq", json!({"number": 1.5}), "filters[0].value.number"),
+            ("created_at", "after", json!({"date": "soon"}), "filters[0].value.date"),
         ] {
             let error = filter(field, operator, value).expect_err(named);
             assert!(error.contains(named), "{error}");
