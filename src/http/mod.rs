@@ -16,7 +16,6 @@ pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
 pub use fields::{
     Metadata, check_length, check_metadata, check_name, metadata_value, optional_time, parse_time,
-    required_text,
 };
 pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
