@@ -10,7 +10,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Plan, PlanId,
@@ -22,8 +22,8 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, IdPath, List, Metadata, Named, Search, Violations, check_length,
-        check_metadata, check_name, metadata_value,
+        ApiError, Body, Caller, IdPath, List, Named, Search, Violations, check_length, check_name,
+        metadata_violations,
     },
     kit::page::Page,
     tenancy::{EnvironmentId, TenantId},
@@ -47,7 +47,7 @@ struct PlanRequest {
     description: Option<String>,
     lookup_key: Option<String>,
     display_order: Option<i64>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
 }
 
 impl PlanRequest {
@@ -56,7 +56,7 @@ impl PlanRequest {
         check_length(violations, "description", self.description.as_deref(), MAX_DESCRIPTION);
         check_length(violations, "lookup_key", self.lookup_key.as_deref(), MAX_NAME);
         if let Some(metadata) = &self.metadata {
-            check_metadata(violations, metadata);
+            metadata_violations(violations, "metadata", metadata);
         }
     }
 }
@@ -113,7 +113,7 @@ async fn create(
         description: request.description.unwrap_or_default(),
         lookup_key: request.lookup_key.filter(|key| !key.is_empty()),
         display_order: request.display_order,
-        metadata: metadata_value(request.metadata.unwrap_or_default()),
+        metadata: Value::Object(request.metadata.unwrap_or_default()),
     };
     let plan = plan::create(&app, caller.scope, new).await?;
     Ok((StatusCode::CREATED, Json(PlanResponse::new(caller, plan, Some(Vec::new())))))
@@ -143,7 +143,7 @@ async fn update(
         description: request.description,
         lookup_key: request.lookup_key,
         display_order: request.display_order,
-        metadata: request.metadata.map(metadata_value),
+        metadata: request.metadata.map(Value::Object),
     };
     let plan = plan::update(&app, caller.scope, id, change).await?;
     with_prices(&app, caller, plan).await

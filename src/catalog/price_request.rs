@@ -2,16 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     BillingModel, BillingPeriod, InvoiceCadence, PlanId, Price, PriceModel, Rounding, Tier, TierMode, Tiers,
     price::{Change, NewPrice},
 };
 use crate::{
-    http::{
-        ApiError, Metadata, Named, Violations, check_length, check_metadata, metadata_value, optional_time,
-    },
+    http::{ApiError, Named, Violations, check_length, metadata_violations, optional_time},
     kit::money::{Currency, Money},
 };
 
@@ -49,7 +47,7 @@ pub struct CreateRequest {
     description: Option<String>,
     lookup_key: Option<String>,
     group_id: Option<String>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
 }
 
 /// The body of an update.
@@ -71,7 +69,7 @@ pub struct UpdateRequest {
     description: Option<String>,
     lookup_key: Option<String>,
     group_id: Option<String>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
 }
 
 /// The figures of a price as they arrive.
@@ -176,7 +174,7 @@ impl CreateRequest {
             description: names.description.unwrap_or_default(),
             lookup_key: given(names.lookup_key),
             group_id: given(names.group_id),
-            metadata: metadata_value(names.metadata.unwrap_or_default()),
+            metadata: Value::Object(names.metadata.unwrap_or_default()),
             start_date: self.start_date,
             end_date: self.end_date,
         })
@@ -239,7 +237,7 @@ impl UpdateRequest {
                 description: names.description,
                 lookup_key: names.lookup_key,
                 group_id: names.group_id,
-                metadata: names.metadata.map(metadata_value),
+                metadata: names.metadata.map(Value::Object),
             },
             figures: is_critical.then_some(figures),
             effective_from: self.effective_from,
@@ -252,7 +250,7 @@ struct Names {
     description: Option<String>,
     lookup_key: Option<String>,
     group_id: Option<String>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
 }
 
 impl Names {
@@ -262,7 +260,7 @@ impl Names {
         check_length(violations, "lookup_key", self.lookup_key.as_deref(), MAX_NAME);
         check_length(violations, "group_id", self.group_id.as_deref(), MAX_NAME);
         if let Some(metadata) = &self.metadata {
-            check_metadata(violations, metadata);
+            metadata_violations(violations, "metadata", metadata);
         }
     }
 }

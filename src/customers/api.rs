@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     ContactPerson, Customer, CustomerId, Profile, TaxTreatment,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::App,
     db::{RowStatus, search::Column},
-    http::{ApiError, Body, Caller, IdPath, List, Metadata, Named, Query, Search, metadata_value},
+    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Search},
     kit::{money::Currency, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
@@ -170,7 +170,7 @@ struct SearchRequest {
     external_id: Option<String>,
     external_ids: Option<List>,
     email: Option<String>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     search: Search,
 }
@@ -198,7 +198,7 @@ async fn search(
         external_id: request.external_id,
         external_ids: request.external_ids.and_then(List::texts),
         email: request.email,
-        metadata: request.metadata.map(metadata_value),
+        metadata: request.metadata.map(Value::Object),
     };
     let page = store::search(&app.pool, caller.scope, wanted, criteria).await?;
     Ok(Json(page.map(|customer| CustomerResponse::new(caller, customer))))

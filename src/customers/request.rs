@@ -2,13 +2,14 @@
 
 use chrono_tz::Tz;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{
     ContactPerson, TaxTreatment,
     customer::{Address, Change},
 };
 use crate::{
-    http::{ApiError, Metadata, Violations, check_length, check_metadata, check_name, metadata_value},
+    http::{ApiError, Violations, check_length, check_name, metadata_violations},
     kit::money::Currency,
 };
 
@@ -37,7 +38,7 @@ pub struct CustomerRequest {
     timezone: Option<String>,
     tax_treatment: Option<TaxTreatment>,
     contact_persons: Option<Vec<ContactPerson>>,
-    metadata: Option<Metadata>,
+    metadata: Option<Map<String, Value>>,
 }
 
 impl CustomerRequest {
@@ -69,7 +70,7 @@ impl CustomerRequest {
         }
         check_email(&mut violations, "email", self.email.as_deref());
         if let Some(metadata) = &self.metadata {
-            check_metadata(&mut violations, metadata);
+            metadata_violations(&mut violations, "metadata", metadata);
         }
         if let Some(persons) = &self.contact_persons {
             check_persons(&mut violations, persons);
@@ -98,7 +99,7 @@ impl CustomerRequest {
             timezone,
             tax_treatment: self.tax_treatment,
             contact_persons: self.contact_persons,
-            metadata: self.metadata.map(metadata_value),
+            metadata: self.metadata.map(Value::Object),
         })
     }
 }

@@ -8,17 +8,17 @@ mod health;
 mod layers;
 mod search;
 mod server;
+mod validate;
 
 use axum::{Router, routing::get};
 
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
-pub use fields::{
-    Metadata, check_length, check_metadata, check_name, metadata_value, optional_time, parse_time,
-};
+pub use fields::{check_length, check_name, optional_time, parse_time};
 pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
+pub use validate::{metadata_violations, page};
 
 use crate::app::App;
 

@@ -1,9 +1,16 @@
-//! Outgoing webhooks.
+//! Outgoing webhooks: events, the endpoints that want them, and their delivery.
 
 pub mod api;
+mod egress;
+mod event;
+mod outbox;
+mod store;
+mod target;
 
-/// Sends requests to merchants.
-pub struct Egress;
+pub use egress::{Answer, Egress, Lookup, SendError};
+pub use event::{EventId, EventType, FrozenEvent, UnknownEventType, freeze};
+pub use outbox::{MAX_ENDPOINTS, delivery_ids, emit_in};
+pub use target::{Rejection, Rules};
 
 /// Delivers events.
 pub struct Deliver;
