@@ -2,7 +2,10 @@
 
 pub mod api;
 mod plan;
+mod plan_api;
 mod price;
+mod price_api;
+mod price_request;
 mod pricing;
 mod store;
 mod terms;

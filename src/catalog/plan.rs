@@ -76,8 +76,8 @@ pub async fn create(app: &App, scope: Scope, new: NewPlan) -> Result<Plan, ApiEr
 pub struct Change {
     pub name: Option<String>,
     pub description: Option<String>,
-    /// `Some(None)` clears it.
-    pub lookup_key: Option<Option<String>>,
+    /// Empty clears it.
+    pub lookup_key: Option<String>,
     pub display_order: Option<i64>,
     pub metadata: Option<Value>,
 }
@@ -91,7 +91,9 @@ pub async fn update(app: &App, scope: Scope, id: PlanId, change: Change) -> Resu
             let mut plan = lock(tx, scope, id).await?;
             plan.name = change.name.unwrap_or(plan.name);
             plan.description = change.description.unwrap_or(plan.description);
-            plan.lookup_key = change.lookup_key.unwrap_or(plan.lookup_key);
+            if let Some(key) = change.lookup_key {
+                plan.lookup_key = Some(key).filter(|key| !key.is_empty());
+            }
             plan.display_order = change.display_order.or(plan.display_order);
             plan.metadata = change.metadata.unwrap_or(plan.metadata);
             plan.updated_at = now;

@@ -152,21 +152,31 @@ pub async fn create(app: &App, scope: Scope, new: NewPrice) -> Result<Price, Api
 pub struct Change {
     pub display_name: Option<String>,
     pub description: Option<String>,
-    /// `Some(None)` clears it.
-    pub lookup_key: Option<Option<String>>,
-    /// `Some(None)` clears it.
-    pub group_id: Option<Option<String>>,
+    /// Empty clears it.
+    pub lookup_key: Option<String>,
+    /// Empty clears it.
+    pub group_id: Option<String>,
     pub metadata: Option<Value>,
 }
 
 impl Change {
-    fn apply(&self, price: &mut Price, now: DateTime<Utc>) {
-        let change = self.clone();
-        price.display_name = change.display_name.unwrap_or_else(|| price.display_name.clone());
-        price.description = change.description.unwrap_or_else(|| price.description.clone());
-        price.lookup_key = change.lookup_key.unwrap_or_else(|| price.lookup_key.clone());
-        price.group_id = change.group_id.unwrap_or_else(|| price.group_id.clone());
-        price.metadata = change.metadata.unwrap_or_else(|| price.metadata.clone());
+    fn apply(self, price: &mut Price, now: DateTime<Utc>) {
+        let clearable = |text: String| Some(text).filter(|text| !text.is_empty());
+        if let Some(display_name) = self.display_name {
+            price.display_name = display_name;
+        }
+        if let Some(description) = self.description {
+            price.description = description;
+        }
+        if let Some(lookup_key) = self.lookup_key {
+            price.lookup_key = clearable(lookup_key);
+        }
+        if let Some(group_id) = self.group_id {
+            price.group_id = clearable(group_id);
+        }
+        if let Some(metadata) = self.metadata {
+            price.metadata = metadata;
+        }
         price.updated_at = now;
     }
 }

@@ -9,8 +9,11 @@ use super::{
     TierMode, Tiers,
 };
 use crate::{
-    db::{self, Pool, RowStatus, Tx},
-    kit::money::Currency,
+    db::{
+        self, Pool, RowStatus, Tx,
+        search::{Criteria, Select},
+    },
+    kit::{money::Currency, page::Page},
     tenancy::Scope,
 };
 
@@ -172,6 +175,26 @@ pub async fn archive_plan(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+pub async fn search_plans(
+    pool: &Pool,
+    scope: Scope,
+    ids: Option<Vec<Uuid>>,
+    lookup_key: Option<String>,
+    criteria: Criteria,
+) -> Result<Page<Plan>, db::Error> {
+    let page = Select::new(
+        "catalog.search_plans",
+        "id, name, description, lookup_key, display_order, metadata, status, created_at, updated_at",
+        "plans",
+        scope.environment,
+    )
+    .any_of("id", ids)
+    .equals("lookup_key", lookup_key)
+    .fetch::<PlanRow>(pool, criteria)
+    .await?;
+    Ok(page.map(Into::into))
 }
 
 #[derive(sqlx::FromRow)]
@@ -418,6 +441,52 @@ pub async fn list_unended_prices(
     .into_iter()
     .map(TryInto::try_into)
     .collect()
+}
+
+/// What a search of prices names; absent parts match everything.
+pub struct WantedPrices {
+    pub ids: Option<Vec<Uuid>>,
+    pub plan_ids: Option<Vec<Uuid>>,
+    pub entity_ids: Option<Vec<Uuid>>,
+    pub billing_periods: Option<Vec<BillingPeriod>>,
+    /// Those that replaced one of these.
+    pub parent_ids: Option<Vec<Uuid>>,
+    /// Leaves out those that had ended by then.
+    pub unended_at: Option<DateTime<Utc>>,
+    pub started_before: Option<DateTime<Utc>>,
+    pub updated_after: Option<DateTime<Utc>>,
+    /// Matches nothing at all.
+    pub none: bool,
+}
+
+pub async fn search_prices(
+    pool: &Pool,
+    scope: Scope,
+    wanted: WantedPrices,
+    criteria: Criteria,
+) -> Result<Page<Price>, db::Error> {
+    let periods = |periods: Vec<BillingPeriod>| -> Vec<String> {
+        periods.into_iter().map(|period| period.as_str().to_owned()).collect()
+    };
+    let select = Select::new(
+        "catalog.search_prices",
+        "id, plan_id, billing_model, billing_period, billing_period_count, invoice_cadence, currency, \
+         amount_minor, tier_mode, tiers, package_divide_by, package_round, min_quantity, trial_period_days, \
+         display_name, description, lookup_key, group_id, metadata, start_date, end_date, parent_price_id, \
+         status, created_at, updated_at",
+        "prices",
+        scope.environment,
+    )
+    .any_of("id", wanted.ids)
+    .any_of("plan_id", wanted.plan_ids)
+    .any_of("plan_id", wanted.entity_ids)
+    .any_of("billing_period", wanted.billing_periods.map(periods))
+    .any_of("parent_price_id", wanted.parent_ids)
+    .compare("coalesce(end_date, 'infinity') >", wanted.unended_at)
+    .compare("start_date <", wanted.started_before)
+    .compare("updated_at >", wanted.updated_after);
+    let select = if wanted.none { select.condition("false") } else { select };
+    select.fetch::<PriceRow>(pool, criteria).await?.try_map(TryInto::try_into)
 }
 
 /// Writes the part of a price that may change in place.

@@ -25,7 +25,9 @@ use crate::{
     app::App,
     catalog::BillingPeriod,
     customers::CustomerId,
-    http::{ApiError, Body, Caller, IdPath, Named, Query, Violations, metadata_violations, page},
+    http::{
+        ApiError, Body, Caller, IdPath, Named, Query, Violations, metadata_violations, optional_time, page,
+    },
     kit::{money::Currency, page::Page},
     tenancy::{Mode, Scope},
 };
@@ -63,7 +65,9 @@ struct SubscriptionParams {
     currency: String,
     billing_period: Option<String>,
     billing_period_count: Option<u32>,
+    #[serde(default, deserialize_with = "optional_time")]
     start_date: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "optional_time")]
     end_date: Option<DateTime<Utc>>,
     lookup_key: Option<String>,
     metadata: Option<Map<String, Value>>,
@@ -293,7 +297,9 @@ struct ListQuery {
     checkout_status: Option<String>,
     customer_id: Option<String>,
     customer_external_id: Option<String>,
+    #[serde(default, deserialize_with = "optional_time")]
     start_time: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "optional_time")]
     end_time: Option<DateTime<Utc>>,
     limit: Option<i64>,
     offset: Option<i64>,

@@ -150,19 +150,77 @@ pub async fn create(app: &App, scope: Scope, profile: Profile) -> Result<Custome
     Ok(customer)
 }
 
-/// Changes a published customer: `change` gets the profile and what it leaves is stored.
-pub async fn update(
-    app: &App,
-    scope: Scope,
-    name: Name,
-    change: impl Fn(&mut Profile) + Clone + Send + Sync + 'static,
-) -> Result<Customer, ApiError> {
+/// What a merchant newly says about a customer. Absent fields stay; an empty optional text clears.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub external_id: Option<String>,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub contact: Option<String>,
+    pub address: Address,
+    pub billing_currency: Option<Currency>,
+    pub timezone: Option<Tz>,
+    pub tax_treatment: Option<TaxTreatment>,
+    pub contact_persons: Option<Vec<ContactPerson>>,
+    pub metadata: Option<Value>,
+}
+
+impl Profile {
+    /// A profile of which nothing but `change` is known.
+    pub fn new(change: Change) -> Self {
+        let mut profile = Self {
+            external_id: String::new(),
+            name: String::new(),
+            email: None,
+            contact: None,
+            address: Address::default(),
+            billing_currency: None,
+            timezone: Tz::UTC,
+            tax_treatment: TaxTreatment::Taxable,
+            contact_persons: Vec::new(),
+            metadata: Value::Object(serde_json::Map::new()),
+        };
+        profile.apply(change);
+        profile
+    }
+
+    fn apply(&mut self, change: Change) {
+        fn set<T>(field: &mut T, new: Option<T>) {
+            if let Some(new) = new {
+                *field = new;
+            }
+        }
+        fn set_text(field: &mut Option<String>, new: Option<String>) {
+            if let Some(new) = new {
+                *field = Some(new).filter(|text| !text.is_empty());
+            }
+        }
+        set(&mut self.external_id, change.external_id);
+        set(&mut self.name, change.name);
+        set_text(&mut self.email, change.email);
+        set_text(&mut self.contact, change.contact);
+        set_text(&mut self.address.line1, change.address.line1);
+        set_text(&mut self.address.line2, change.address.line2);
+        set_text(&mut self.address.city, change.address.city);
+        set_text(&mut self.address.state, change.address.state);
+        set_text(&mut self.address.postal_code, change.address.postal_code);
+        set_text(&mut self.address.country, change.address.country);
+        self.billing_currency = change.billing_currency.or(self.billing_currency);
+        set(&mut self.timezone, change.timezone);
+        set(&mut self.tax_treatment, change.tax_treatment);
+        set(&mut self.contact_persons, change.contact_persons);
+        set(&mut self.metadata, change.metadata);
+    }
+}
+
+/// Changes a published customer.
+pub async fn update(app: &App, scope: Scope, name: Name, change: Change) -> Result<Customer, ApiError> {
     let now = app.clock.now();
     db::transact(&app.pool, "update_customer", move |tx| {
         let (name, change) = (name.clone(), change.clone());
         Box::pin(async move {
             let mut customer = lock(tx, scope, &name).await?;
-            change(&mut customer.profile);
+            customer.profile.apply(change);
             customer.updated_at = now;
             store::update_customer(tx, scope, &customer).await.map_err(|error| taken(error, &customer))?;
             Ok(customer)

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod customer;
+mod request;
 mod store;
 
 pub use customer::{Address, ContactPerson, Customer, CustomerId, Profile, TaxTreatment};

@@ -7,8 +7,11 @@ use sqlx::types::Uuid;
 
 use super::customer::{Address, Customer, CustomerId, Profile, TaxTreatment};
 use crate::{
-    db::{self, Pool, RowStatus, Tx},
-    kit::money::Currency,
+    db::{
+        self, Pool, RowStatus, Tx,
+        search::{Criteria, Select},
+    },
+    kit::{money::Currency, page::Page},
     tenancy::Scope,
 };
 
@@ -177,6 +180,40 @@ pub async fn find_archived_by_external_id(
     .await?
     .map(TryInto::try_into)
     .transpose()
+}
+
+/// What a search of customers names; absent parts match everything.
+pub struct Wanted {
+    pub ids: Option<Vec<Uuid>>,
+    pub external_id: Option<String>,
+    pub external_ids: Option<Vec<String>>,
+    pub email: Option<String>,
+    /// Pairs that must all be there.
+    pub metadata: Option<Value>,
+}
+
+pub async fn search(
+    pool: &Pool,
+    scope: Scope,
+    wanted: Wanted,
+    criteria: Criteria,
+) -> Result<Page<Customer>, db::Error> {
+    Select::new(
+        "customers.search",
+        "id, external_id, name, email, contact, address_line1, address_line2, address_city, address_state, \
+         address_postal_code, address_country, billing_currency, timezone, tax_treatment, contact_persons, \
+         metadata, status, created_at, updated_at",
+        "customers",
+        scope.environment,
+    )
+    .any_of("id", wanted.ids)
+    .equals("external_id", wanted.external_id)
+    .any_of("external_id", wanted.external_ids)
+    .equals("email", wanted.email)
+    .compare("metadata @>", wanted.metadata)
+    .fetch::<CustomerRow>(pool, criteria)
+    .await?
+    .try_map(TryInto::try_into)
 }
 
 /// A published customer by either name, locked until the transaction ends.

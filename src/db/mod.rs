@@ -1,6 +1,7 @@
 //! Postgres: the pool, migrations and transactions. No domain tables in here.
 
 pub mod embedded;
+pub mod search;
 mod status;
 mod transact;
 

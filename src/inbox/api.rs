@@ -33,7 +33,9 @@ async fn take(
         environment: environment.parse().map_err(|_| missing())?,
     };
     let signature = request.headers().get("x-razorpay-signature").and_then(|value| value.to_str().ok());
-    let signature = signature.ok_or_else(|| ApiError::unauthorized("the X-Razorpay-Signature header is missing"))?.to_owned();
+    let signature = signature
+        .ok_or_else(|| ApiError::unauthorized("the X-Razorpay-Signature header is missing"))?
+        .to_owned();
     let body = read_body(request, BODY_LIMIT_BYTES).await?;
     receive(&app, scope, &signature, &body).await?;
     Ok(Json(json!({"message": "Webhook received"})))

@@ -121,13 +121,17 @@ impl Content {
     /// Keeps what is needed of a verified event.
     pub fn of(envelope: Envelope) -> Self {
         let payload = envelope.payload;
-        let (link, payment) = (payload.payment_link.map(|link| link.entity), payload.payment.map(|payment| payment.entity));
+        let (link, payment) =
+            (payload.payment_link.map(|link| link.entity), payload.payment.map(|payment| payment.entity));
         let receipt = payload.order.and_then(|order| order.entity.receipt);
         // Three ways to tie a bare payment to a link: the note, the order's receipt, and the description.
         let note = payment.as_ref().and_then(|payment| payment.notes.get(SESSION_NOTE));
-        let reference = link.as_ref().and_then(|link| link.reference_id.as_deref()).or(receipt.as_deref()).or(note);
-        let described = payment.as_ref().and_then(|payment| payment.description.as_deref()?.strip_prefix('#'));
-        let link_id = link.as_ref().map(|link| link.id.clone()).or_else(|| described.map(|id| format!("plink_{id}")));
+        let reference =
+            link.as_ref().and_then(|link| link.reference_id.as_deref()).or(receipt.as_deref()).or(note);
+        let described =
+            payment.as_ref().and_then(|payment| payment.description.as_deref()?.strip_prefix('#'));
+        let link_id =
+            link.as_ref().map(|link| link.id.clone()).or_else(|| described.map(|id| format!("plink_{id}")));
         Self {
             event: envelope.event.chars().take(100).collect(),
             session: reference.and_then(|reference| reference.parse().ok()),
@@ -151,14 +155,15 @@ impl Content {
         }
         match (&*self.event, &self.payment) {
             // The payment decides, not the event's name: an order or a link is paid by a captured payment.
-            ("payment_link.paid" | "payment_link.partially_paid" | "payment.captured" | "order.paid", Some(payment))
-                if payment.captured =>
-            {
-                match payment.provider_payment() {
-                    Some(captured) => Meaning::News(News::Paid { payment: captured, link_id: self.link_id.clone() }),
-                    None => Meaning::Unusable,
+            (
+                "payment_link.paid" | "payment_link.partially_paid" | "payment.captured" | "order.paid",
+                Some(payment),
+            ) if payment.captured => match payment.provider_payment() {
+                Some(captured) => {
+                    Meaning::News(News::Paid { payment: captured, link_id: self.link_id.clone() })
                 }
-            }
+                None => Meaning::Unusable,
+            },
             ("payment.failed", Some(payment)) if payment.failed => Meaning::News(News::AttemptFailed {
                 provider_payment_id: payment.id.clone(),
                 reason: payment.failure.clone(),
@@ -183,7 +188,9 @@ impl From<Payment> for PaymentContent {
         Self {
             captured: payment.status.was_captured(),
             failed: payment.status == PaymentStatus::Failed,
-            failure: payment.error_description.map(|text| text.chars().filter(|c| *c != '\0').take(500).collect()),
+            failure: payment
+                .error_description
+                .map(|text| text.chars().filter(|c| *c != '\0').take(500).collect()),
             id: payment.id.chars().take(100).collect(),
             amount: payment.amount,
             currency: payment.currency.chars().take(10).collect(),
@@ -194,7 +201,11 @@ impl From<Payment> for PaymentContent {
 impl From<RefundEntity> for RefundContent {
     fn from(refund: RefundEntity) -> Self {
         let status = format!("{:?}", refund.status).to_ascii_lowercase();
-        Self { id: refund.id.chars().take(100).collect(), payment_id: refund.payment_id.chars().take(100).collect(), status }
+        Self {
+            id: refund.id.chars().take(100).collect(),
+            payment_id: refund.payment_id.chars().take(100).collect(),
+            status,
+        }
     }
 }
 

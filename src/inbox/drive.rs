@@ -54,14 +54,17 @@ pub async fn drive_in(
         Meaning::Unusable => ("parked", "unusable_payment", Driven::Done),
         Meaning::Refund(refund) => {
             let (payment_id, refund_id) = (&refund.payment_id, &refund.id);
-            let ours = payments::note_refund_in(tx, scope, payment_id, refund_id, refund.status(), now).await?;
+            let ours =
+                payments::note_refund_in(tx, scope, payment_id, refund_id, refund.status(), now).await?;
             ("processed", if ours { "refund_noted" } else { "foreign" }, Driven::Done)
         }
         Meaning::News(news) => match settle_in(app, tx, scope, id, connection, content, news).await? {
             Match::Settled(settled) => ("processed", outcome(settled.decision), Driven::Settled(settled)),
             Match::OtherLink => ("parked", "link_does_not_match", Driven::Done),
             // Another system's link on the same account.
-            Match::NoSession if content.session.is_none() || give_up => ("processed", "foreign", Driven::Done),
+            Match::NoSession if content.session.is_none() || give_up => {
+                ("processed", "foreign", Driven::Done)
+            }
             Match::NoSession => return Ok(Driven::TooEarly),
         },
     };
@@ -135,7 +138,9 @@ impl Job for DriveInbox {
         match driven {
             Ok(Driven::Settled(settled)) => checkout::announce(app, &settled),
             Ok(Driven::Done) => {}
-            Ok(Driven::TooEarly) => store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?,
+            Ok(Driven::TooEarly) => {
+                store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?
+            }
             Err(error) => {
                 store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?;
                 return Err(error.into());

@@ -28,8 +28,9 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
         return Err(ApiError::not_found("environment"));
     }
     let connection = verify(app, scope, signature, body).await?;
-    let envelope: Envelope = serde_json::from_slice(body)
-        .map_err(|error| ApiError::invalid_request("malformed_event", format!("not a Razorpay event: {error}")))?;
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| {
+        ApiError::invalid_request("malformed_event", format!("not a Razorpay event: {error}"))
+    })?;
     let content = Content::of(envelope);
     let id: InboxId = app.ids.next();
     match store_and_drive(app, scope, id, connection, &content).await {
@@ -47,8 +48,9 @@ async fn verify(app: &App, scope: Scope, signature: &str, body: &[u8]) -> Result
     if accounts.iter().all(|account| account.webhook_secrets.is_empty()) {
         return Err(ApiError::unavailable("the environment has no webhook secret yet", 60));
     }
-    let mut secrets =
-        accounts.iter().flat_map(|account| account.webhook_secrets.iter().map(|secret| (account.connection, secret)));
+    let mut secrets = accounts
+        .iter()
+        .flat_map(|account| account.webhook_secrets.iter().map(|secret| (account.connection, secret)));
     let verified = secrets.find(|(_, secret)| signature::verifies(body, signature, secret));
     verified.map(|(connection, _)| connection).ok_or_else(|| {
         tracing::warn!(environment.id = %scope.environment, "a webhook whose signature does not verify");

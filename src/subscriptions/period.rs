@@ -1,7 +1,7 @@
 //! Billing periods, pure: every boundary is computed from the anchor, so that a month-end never drifts
 //! (31 January → 28 February → 31 March), on the calendar of the customer's time zone.
 
-use chrono::{DateTime, Days, MappedLocalTime, Months, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, Days, MappedLocalTime, Months, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 use crate::catalog::BillingPeriod;
@@ -33,7 +33,8 @@ impl Recurrence {
             BillingPeriod::Annual => local.checked_add_months(Months::new(steps.checked_mul(12)?)),
             BillingPeriod::Onetime => None,
         }?;
-        resolve(zone, shifted)
+        // Years beyond have five digits, which RFC 3339 does not know.
+        resolve(zone, shifted).filter(|time| time.year() <= 9999)
     }
 }
 
