@@ -80,7 +80,8 @@ async fn a_repeated_key_gets_the_whole_open_session_and_is_free_once_it_ended() 
     let mut request = Merchant::session_request(&plan);
     request["idempotency_key"] = json!("order_1");
     let first = merchant.post("/v1/checkout/sessions", request.clone()).await.expect(201);
-    let error = merchant.post("/v1/checkout/sessions", request.clone()).await.expect_error(409, "already_exists");
+    let error =
+        merchant.post("/v1/checkout/sessions", request.clone()).await.expect_error(409, "already_exists");
     assert_eq!(error["details"]["idempotency_key"], "order_1");
     assert_eq!(error["details"]["checkout_session_id"], first["id"]);
     let again = &error["details"]["checkout_session"];
