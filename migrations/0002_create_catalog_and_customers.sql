@@ -29,6 +29,8 @@ create table customers (
 
 create unique index customers_external_id_unique on customers (environment_id, external_id)
     where status = 'published';
+create index customers_archived_by_external_id on customers (environment_id, external_id, updated_at desc)
+    where status = 'archived';
 create index customers_by_creation on customers (environment_id, created_at desc, id desc);
 
 create table plans (

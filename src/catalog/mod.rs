@@ -1,3 +1,49 @@
-//! catalog.
+//! The catalog: plans and the prices they are sold at.
 
 pub mod api;
+mod plan;
+mod plan_api;
+mod price;
+mod price_api;
+mod price_request;
+mod pricing;
+mod store;
+mod terms;
+
+use chrono::{DateTime, Utc};
+
+pub use plan::{Plan, PlanId};
+pub use price::{Price, PriceId};
+pub use pricing::{PriceModel, PricingError, Tier, Tiers, TiersError};
+pub use terms::{BillingModel, BillingPeriod, InvoiceCadence, Rounding, TierMode, UnknownTerm};
+
+use crate::{app::App, db, tenancy::Scope};
+
+/// A plan by its id, archived or not.
+pub async fn find_plan(app: &App, scope: Scope, id: PlanId) -> Result<Option<Plan>, db::Error> {
+    store::find_plan(&app.pool, scope, id).await
+}
+
+/// The published plan that `name` means: its id, or else its lookup key.
+pub async fn find_plan_by_id_or_lookup_key(
+    app: &App,
+    scope: Scope,
+    name: &str,
+) -> Result<Option<Plan>, db::Error> {
+    store::find_published_plan(&app.pool, scope, name.parse().ok(), name).await
+}
+
+/// A price by its id, ended or not.
+pub async fn find_price(app: &App, scope: Scope, id: PriceId) -> Result<Option<Price>, db::Error> {
+    store::find_price(&app.pool, scope, id).await
+}
+
+/// The prices at which a plan is sold at `at`: published, started and not ended. Oldest first.
+pub async fn list_live_prices(
+    app: &App,
+    scope: Scope,
+    plan: PlanId,
+    at: DateTime<Utc>,
+) -> Result<Vec<Price>, db::Error> {
+    store::list_live_prices(&app.pool, scope, plan, at).await
+}

@@ -1,5 +1,8 @@
 //! Postgres: the pool, migrations and transactions. No domain tables in here.
 
+pub mod embedded;
+pub mod search;
+mod status;
 mod transact;
 
 use std::time::Duration;
@@ -10,6 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use status::RowStatus;
 pub use transact::{TransactError, transact};
 
 /// The connection pool.

@@ -5,6 +5,8 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use chrono::TimeDelta;
+
 use super::ApiError;
 use crate::{
     app::App,
@@ -20,6 +22,15 @@ pub struct Caller {
     pub mode: Mode,
     /// The key that was used.
     pub key: KeyId,
+    session_ttl_seconds: Option<i32>,
+}
+
+impl Caller {
+    /// How long a customer has to pay in the caller's environment.
+    pub fn session_ttl(&self, app: &App) -> TimeDelta {
+        let configured = TimeDelta::from_std(app.config.session_ttl).unwrap_or(TimeDelta::minutes(15));
+        self.session_ttl_seconds.map_or(configured, |seconds| TimeDelta::seconds(seconds.into()))
+    }
 }
 
 impl FromRequestParts<App> for Caller {
@@ -38,7 +49,12 @@ impl FromRequestParts<App> for Caller {
             ));
         }
         tracing::Span::current().record("environment.id", tracing::field::display(caller.scope.environment));
-        Ok(Self { scope: caller.scope, mode: caller.mode, key: caller.key })
+        Ok(Self {
+            scope: caller.scope,
+            mode: caller.mode,
+            key: caller.key,
+            session_ttl_seconds: caller.session_ttl_seconds,
+        })
     }
 }
 

@@ -3,16 +3,22 @@
 mod auth;
 mod error;
 mod extract;
+mod fields;
 mod health;
 mod layers;
+mod search;
 mod server;
+mod validate;
 
 use axum::{Router, routing::get};
 
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, read_body};
+pub use fields::{check_length, check_name, optional_time, parse_time};
+pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
+pub use validate::{metadata_violations, page};
 
 use crate::app::App;
 

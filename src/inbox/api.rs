@@ -1,10 +1,42 @@
-//! Routes.
+//! Where Razorpay posts: `/v1/webhooks/razorpay/{tenant_id}/{environment_id}`. No API key: the body is signed.
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    routing::post,
+};
+use serde_json::{Value, json};
 
-use crate::app::App;
+use super::receive::receive;
+use crate::{
+    app::App,
+    http::{ApiError, read_body},
+    tenancy::Scope,
+};
+
+/// Far above any real event.
+const BODY_LIMIT_BYTES: usize = 256 * 1024;
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new()
+    Router::new().route("/webhooks/razorpay/{tenant_id}/{environment_id}", post(take))
+}
+
+async fn take(
+    State(app): State<App>,
+    Path((tenant, environment)): Path<(String, String)>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let missing = || ApiError::not_found("environment");
+    let scope = Scope {
+        tenant: tenant.parse().map_err(|_| missing())?,
+        environment: environment.parse().map_err(|_| missing())?,
+    };
+    let signature = request.headers().get("x-razorpay-signature").and_then(|value| value.to_str().ok());
+    let signature = signature
+        .ok_or_else(|| ApiError::unauthorized("the X-Razorpay-Signature header is missing"))?
+        .to_owned();
+    let body = read_body(request, BODY_LIMIT_BYTES).await?;
+    receive(&app, scope, &signature, &body).await?;
+    Ok(Json(json!({"message": "Webhook received"})))
 }

@@ -1,21 +1,17 @@
-//! Inbound provider events.
+//! Inbound provider events: verified, stored, then turned into facts.
+//!
+//! An event is stored and settled in one transaction; when settling is not possible yet, it is stored alone
+//! and the worker goes on. It is acknowledged only once it is stored.
 
 pub mod api;
+mod content;
+mod drive;
+mod receive;
+mod store;
 
-/// Drives events that wait.
-pub struct DriveInbox;
+pub use drive::DriveInbox;
 
-impl crate::worker::Job for DriveInbox {
-    type Lease = ();
-    const WORK: crate::worker::Work = crate::worker::Work::Inbox;
-    const SLOTS: usize = 16;
-    const POLL: std::time::Duration = std::time::Duration::from_secs(1);
-
-    async fn claim(&self, _: &crate::app::App, _: usize) -> anyhow::Result<Vec<()>> {
-        Ok(Vec::new())
-    }
-
-    async fn step(&self, _: &crate::app::App, (): ()) -> anyhow::Result<()> {
-        Ok(())
-    }
+crate::define_ids! {
+    /// A stored provider event.
+    InboxId = "inbox";
 }

@@ -1,3 +1,16 @@
-//! invoices.
+//! Invoices: drafted with a session, numbered and final once it is paid.
 
 pub mod api;
+
+use crate::http::Named;
+
+crate::define_ids! {
+    /// An invoice.
+    InvoiceId = "inv";
+    /// A charge on an invoice.
+    InvoiceLineId = "inv_line";
+}
+
+impl Named for InvoiceId {
+    const NOUN: &'static str = "invoice";
+}

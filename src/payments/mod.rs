@@ -1,21 +1,22 @@
-//! payments.
+//! Payments: ours, what the provider captured, and what goes back.
 
 pub mod api;
+mod facts;
+mod refund;
+mod store;
 
-/// Sends refunds.
-pub struct SendRefunds;
+pub use facts::{Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in};
+pub use refund::{NewRefund, RefundId, SendRefunds, insert_refund_in, note_refund_in};
 
-impl crate::worker::Job for SendRefunds {
-    type Lease = ();
-    const WORK: crate::worker::Work = crate::worker::Work::Refunds;
-    const SLOTS: usize = 16;
-    const POLL: std::time::Duration = std::time::Duration::from_secs(1);
+use crate::http::Named;
 
-    async fn claim(&self, _: &crate::app::App, _: usize) -> anyhow::Result<Vec<()>> {
-        Ok(Vec::new())
-    }
+crate::define_ids! {
+    /// Our payment: what an invoice expects.
+    PaymentId = "pay";
+    /// A try to pay.
+    AttemptId = "attempt";
+}
 
-    async fn step(&self, _: &crate::app::App, (): ()) -> anyhow::Result<()> {
-        Ok(())
-    }
+impl Named for PaymentId {
+    const NOUN: &'static str = "payment";
 }

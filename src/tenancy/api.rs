@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     EnvironmentId, Mode, TenantId,
-    connection::{self, Change, Connection, ConnectionId, Credentials, key_id_fits},
+    connection::{self, Change, Connection, ConnectionId, NewAccount, key_id_fits},
     key::is_printable,
     store,
 };
@@ -95,7 +95,7 @@ async fn create(
     violations.require(secrets.secret_key.is_some(), "encrypted_secret_data.secret_key", "is required");
     check_secrets(&mut violations, caller.mode, &secrets);
     violations.finish()?;
-    let credentials = Credentials {
+    let credentials = NewAccount {
         key_id: secrets.key_id.unwrap_or_default(),
         secret_key: secrets.secret_key.unwrap_or_default(),
         webhook_secret: secrets.webhook_secret,

@@ -11,6 +11,7 @@ use crate::{
     db,
     http::{ApiError, Named},
     kit::secret::{OpenError, Place},
+    razorpay::Credentials,
 };
 
 crate::define_ids! {
@@ -60,10 +61,8 @@ pub struct SealedAccount {
 pub struct Account {
     /// The connection they come from.
     pub connection: ConnectionId,
-    /// User name of Razorpay's Basic authentication.
-    pub key_id: String,
-    /// Its password; also signs the redirect after a payment.
-    pub secret_key: SecretString,
+    /// The API's key pair; its secret also signs the redirect after a payment.
+    pub credentials: Credentials,
     /// Secrets that verify inbound webhooks: the current one, then the previous while it is kept.
     pub webhook_secrets: Vec<SecretString>,
 }
@@ -88,8 +87,21 @@ pub async fn connection_account(app: &App, scope: Scope, id: ConnectionId) -> Re
     Ok(open_account(app, scope, &sealed)?)
 }
 
+/// The credentials that new sessions of the environment use.
+pub async fn published_account(app: &App, scope: Scope) -> Result<Account, AccountError> {
+    let sealed = store::find_published_account(&app.pool, scope).await?.ok_or(AccountError::Missing)?;
+    Ok(open_account(app, scope, &sealed)?)
+}
+
+/// Every account of the environment, the present one first. An event may belong to a link that was made
+/// before the account was replaced.
+pub async fn all_accounts(app: &App, scope: Scope) -> Result<Vec<Account>, AccountError> {
+    let sealed = store::list_accounts(&app.pool, scope).await?;
+    Ok(sealed.iter().map(|sealed| open_account(app, scope, sealed)).collect::<Result<_, _>>()?)
+}
+
 /// Opens sealed credentials.
-pub fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
+fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
     let place = |column| place(column, scope, sealed.id);
     let now = app.clock.now();
     let current = sealed.webhook_secret.iter();
@@ -101,8 +113,10 @@ pub fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<A
         .collect::<Result<_, _>>()?;
     Ok(Account {
         connection: sealed.id,
-        key_id: sealed.key_id.clone(),
-        secret_key: app.sealer.open(place(SECRET_KEY), &sealed.secret_key)?,
+        credentials: Credentials {
+            key_id: sealed.key_id.clone(),
+            secret_key: app.sealer.open(place(SECRET_KEY), &sealed.secret_key)?,
+        },
         webhook_secrets,
     })
 }
@@ -116,7 +130,7 @@ fn place(column: &'static str, scope: Scope, id: ConnectionId) -> Place {
 }
 
 /// Secrets as a merchant sends them.
-pub struct Credentials {
+pub struct NewAccount {
     pub key_id: String,
     pub secret_key: SecretString,
     pub webhook_secret: Option<SecretString>,
@@ -127,7 +141,7 @@ pub async fn create(
     app: &App,
     scope: Scope,
     name: String,
-    credentials: &Credentials,
+    credentials: &NewAccount,
     metadata: Value,
 ) -> Result<Connection, ApiError> {
     let id: ConnectionId = app.ids.next();

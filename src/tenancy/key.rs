@@ -21,6 +21,8 @@ pub struct Authenticated {
     pub mode: Mode,
     /// The key's record.
     pub key: KeyId,
+    /// The environment's own session lifetime in seconds, where it differs from the service's.
+    pub session_ttl_seconds: Option<i32>,
 }
 
 /// A key that was just made: its text, and what is stored of it.

@@ -7,7 +7,9 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use connection::{Account, ConnectionId, connection_account, open_account};
+pub use connection::{
+    Account, AccountError, ConnectionId, all_accounts, connection_account, published_account,
+};
 pub use key::Authenticated;
 
 use crate::{app::App, db, http::Named};
@@ -65,8 +67,6 @@ pub struct Environment {
     pub scope: Scope,
     /// Test or live.
     pub mode: Mode,
-    /// Seconds a customer has to pay, where it differs from the service's default.
-    pub session_ttl_seconds: Option<i32>,
 }
 
 /// What `tenant create` made. The keys are shown here once and never again.

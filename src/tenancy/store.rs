@@ -80,6 +80,7 @@ pub struct KeyRow {
     environment_id: Uuid,
     tenant_id: Uuid,
     mode: String,
+    session_ttl_seconds: Option<i32>,
 }
 
 impl KeyRow {
@@ -88,6 +89,7 @@ impl KeyRow {
             scope: Scope { tenant: self.tenant_id.into(), environment: self.environment_id.into() },
             mode: Mode::from_column(&self.mode),
             key: KeyId::from(self.id),
+            session_ttl_seconds: self.session_ttl_seconds,
         }
     }
 }
@@ -97,7 +99,7 @@ pub async fn find_key_any_scope(pool: &Pool, lookup_id: &str) -> Result<Option<K
     sqlx::query_as!(
         KeyRow,
         "-- tenancy.find_key_any_scope
-        select k.hash, k.revoked_at, k.id, k.environment_id, e.tenant_id, e.mode
+        select k.hash, k.revoked_at, k.id, k.environment_id, e.tenant_id, e.mode, e.session_ttl_seconds
         from api_keys k
         join environments e on e.id = k.environment_id
         where k.lookup_id = $1",
@@ -110,7 +112,7 @@ pub async fn find_key_any_scope(pool: &Pool, lookup_id: &str) -> Result<Option<K
 pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Environment>, db::Error> {
     let row = sqlx::query!(
         "-- tenancy.find_environment
-        select mode, session_ttl_seconds
+        select mode
         from environments
         where id = $1 and tenant_id = $2",
         Uuid::from(scope.environment),
@@ -118,11 +120,7 @@ pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Enviro
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| Environment {
-        scope,
-        mode: Mode::from_column(&row.mode),
-        session_ttl_seconds: row.session_ttl_seconds,
-    }))
+    Ok(row.map(|row| Environment { scope, mode: Mode::from_column(&row.mode) }))
 }
 
 pub async fn insert_connection(
@@ -304,5 +302,21 @@ pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccoun
         Uuid::from(scope.environment),
     )
     .fetch_all(pool)
+    .await
+}
+
+/// The account that new sessions use.
+pub async fn find_published_account(pool: &Pool, scope: Scope) -> Result<Option<SealedAccount>, db::Error> {
+    sqlx::query_as!(
+        SealedAccount,
+        r#"-- tenancy.find_published_account
+        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
+            previous_webhook_secret_sealed as previous_webhook_secret,
+            previous_webhook_secret_expires_at as previous_expires_at
+        from connections
+        where environment_id = $1 and provider_type = 'razorpay' and status = 'published'"#,
+        Uuid::from(scope.environment),
+    )
+    .fetch_optional(pool)
     .await
 }

@@ -1,0 +1,215 @@
+//! `/v1/plans`.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Plan, PlanId,
+    plan::{self, Change, NewPlan},
+    price_api::PriceResponse,
+    store,
+};
+use crate::{
+    app::App,
+    db::{RowStatus, search::Column},
+    http::{
+        ApiError, Body, Caller, IdPath, List, Named, Search, Violations, check_length, check_name,
+        metadata_violations,
+    },
+    kit::page::Page,
+    tenancy::{EnvironmentId, TenantId},
+};
+
+const MAX_NAME: usize = 255;
+const MAX_DESCRIPTION: usize = 2000;
+
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/plans", post(create))
+        .route("/plans/search", post(search))
+        .route("/plans/{id}", get(read).put(update).delete(delete))
+}
+
+/// The body of a create and of an update.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PlanRequest {
+    name: Option<String>,
+    description: Option<String>,
+    lookup_key: Option<String>,
+    display_order: Option<i64>,
+    metadata: Option<Map<String, Value>>,
+}
+
+impl PlanRequest {
+    fn check(&self, violations: &mut Violations) {
+        check_name(violations, "name", self.name.as_deref(), MAX_NAME);
+        check_length(violations, "description", self.description.as_deref(), MAX_DESCRIPTION);
+        check_length(violations, "lookup_key", self.lookup_key.as_deref(), MAX_NAME);
+        if let Some(metadata) = &self.metadata {
+            metadata_violations(violations, "metadata", metadata);
+        }
+    }
+}
+
+/// A plan on the wire.
+#[derive(Debug, Serialize)]
+struct PlanResponse {
+    id: PlanId,
+    name: String,
+    description: String,
+    lookup_key: Option<String>,
+    display_order: Option<i64>,
+    metadata: Value,
+    /// Those that have not ended; a search has them only when asked to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prices: Option<Vec<PriceResponse>>,
+    status: RowStatus,
+    tenant_id: TenantId,
+    environment_id: EnvironmentId,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl PlanResponse {
+    fn new(caller: Caller, plan: Plan, prices: Option<Vec<PriceResponse>>) -> Self {
+        Self {
+            id: plan.id,
+            name: plan.name,
+            description: plan.description,
+            lookup_key: plan.lookup_key,
+            display_order: plan.display_order,
+            metadata: plan.metadata,
+            prices,
+            status: plan.status,
+            tenant_id: caller.scope.tenant,
+            environment_id: caller.scope.environment,
+            created_at: plan.created_at,
+            updated_at: plan.updated_at,
+        }
+    }
+}
+
+async fn create(
+    caller: Caller,
+    State(app): State<App>,
+    Body(request): Body<PlanRequest>,
+) -> Result<(StatusCode, Json<PlanResponse>), ApiError> {
+    let mut violations = Violations::default();
+    violations.require(request.name.is_some(), "name", "is required");
+    request.check(&mut violations);
+    violations.finish()?;
+    let new = NewPlan {
+        name: request.name.unwrap_or_default(),
+        description: request.description.unwrap_or_default(),
+        lookup_key: request.lookup_key.filter(|key| !key.is_empty()),
+        display_order: request.display_order,
+        metadata: Value::Object(request.metadata.unwrap_or_default()),
+    };
+    let plan = plan::create(&app, caller.scope, new).await?;
+    Ok((StatusCode::CREATED, Json(PlanResponse::new(caller, plan, Some(Vec::new())))))
+}
+
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<PlanId>,
+) -> Result<Json<PlanResponse>, ApiError> {
+    let found = super::find_plan(&app, caller.scope, id).await?;
+    let plan = found.ok_or_else(|| ApiError::not_found(PlanId::NOUN))?;
+    with_prices(&app, caller, plan).await
+}
+
+async fn update(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<PlanId>,
+    Body(request): Body<PlanRequest>,
+) -> Result<Json<PlanResponse>, ApiError> {
+    let mut violations = Violations::default();
+    request.check(&mut violations);
+    violations.finish()?;
+    let change = Change {
+        name: request.name,
+        description: request.description,
+        lookup_key: request.lookup_key,
+        display_order: request.display_order,
+        metadata: request.metadata.map(Value::Object),
+    };
+    let plan = plan::update(&app, caller.scope, id, change).await?;
+    with_prices(&app, caller, plan).await
+}
+
+async fn delete(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<PlanId>,
+) -> Result<Json<Value>, ApiError> {
+    plan::archive(&app, caller.scope, id).await?;
+    Ok(Json(json!({"message": "plan deleted"})))
+}
+
+async fn with_prices(app: &App, caller: Caller, plan: Plan) -> Result<Json<PlanResponse>, ApiError> {
+    let mut prices = prices_by_plan(app, caller, &[plan.id]).await?;
+    let prices = prices.remove(&plan.id).unwrap_or_default();
+    Ok(Json(PlanResponse::new(caller, plan, Some(prices))))
+}
+
+async fn prices_by_plan(
+    app: &App,
+    caller: Caller,
+    plans: &[PlanId],
+) -> Result<HashMap<PlanId, Vec<PriceResponse>>, ApiError> {
+    let mut by_plan: HashMap<PlanId, Vec<PriceResponse>> = HashMap::new();
+    for price in store::list_unended_prices(&app.pool, caller.scope, plans, app.clock.now()).await? {
+        by_plan.entry(price.plan_id).or_default().push(PriceResponse::new(caller, price));
+    }
+    Ok(by_plan)
+}
+
+#[derive(Deserialize)]
+struct SearchRequest {
+    plan_ids: Option<List>,
+    lookup_key: Option<String>,
+    #[serde(flatten)]
+    search: Search,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::id("id", "plan"),
+    Column::text("name"),
+    Column::text("description"),
+    Column::text("lookup_key"),
+    Column::number("display_order"),
+    Column::time("created_at"),
+    Column::time("updated_at"),
+];
+
+async fn search(
+    caller: Caller,
+    State(app): State<App>,
+    Body(request): Body<SearchRequest>,
+) -> Result<Json<Page<PlanResponse>>, ApiError> {
+    let criteria = request.search.parse(COLUMNS)?;
+    let ids = request.plan_ids.and_then(List::ids::<PlanId>);
+    let page = store::search_plans(&app.pool, caller.scope, ids, request.lookup_key, criteria).await?;
+    let mut prices = if request.search.expands("prices") {
+        let plans: Vec<PlanId> = page.items.iter().map(|plan| plan.id).collect();
+        Some(prices_by_plan(&app, caller, &plans).await?)
+    } else {
+        None
+    };
+    Ok(Json(page.map(|plan| {
+        let prices = prices.as_mut().map(|prices| prices.remove(&plan.id).unwrap_or_default());
+        PlanResponse::new(caller, plan, prices)
+    })))
+}

@@ -1,0 +1,60 @@
+//! Cancel and delete: the provider is asked first, paid wins, and no answer ends the session all the same.
+
+use super::{
+    expire::{Shut, begin_closing, shut},
+    model::Session,
+    reconcile::ReconcileError,
+    session::{Cause, Decision, SessionId, Status},
+    settle::{News, SettleError, Settled, settle},
+    store,
+};
+use crate::{app::App, http::ApiError, tenancy::Scope};
+
+/// Ends an open session as `expired` with `cancelled_at`. A failed or expired one is returned as it is.
+///
+/// # Errors
+/// 404 unknown; 400 `invalid_operation` when it is completed, or turns out to be paid.
+pub async fn cancel(app: &App, scope: Scope, id: SessionId, cause: Cause) -> Result<Session, ApiError> {
+    let session =
+        store::find(&app.pool, scope, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
+    let session = match session.state.status {
+        Status::Initiated | Status::Pending => {
+            let session = begin_closing(app, &session, Some(app.clock.now())).await?;
+            finish(app, &session, cause).await?
+        }
+        Status::Completed | Status::Failed | Status::Expired => session,
+    };
+    if session.state.status == Status::Completed {
+        return Err(ApiError::invalid_operation("the checkout session is completed: it was paid")
+            .detail("reason", "session_completed"));
+    }
+    Ok(session)
+}
+
+/// As [`cancel`], and hides the session from lists.
+pub async fn delete(app: &App, scope: Scope, id: SessionId) -> Result<(), ApiError> {
+    cancel(app, scope, id, Cause::Delete).await?;
+    Ok(store::mark_deleted(&app.pool, scope, id, app.clock.now()).await?)
+}
+
+/// Carries out a recorded wish: also what the worker does when the process died after recording it.
+pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Session, SettleError> {
+    let link_closed = match shut(app, session, cause).await {
+        Ok(Shut::Ended) => return reread(app, session).await,
+        Ok(Shut::Closed) => true,
+        Err(ReconcileError::Settle(error)) => return Err(error),
+        // No answer: the session ends, the link goes on being cancelled, late money goes back.
+        Err(error) => {
+            tracing::warn!(session.id = %session.id, %error, "cancelled without the provider's word");
+            false
+        }
+    };
+    let news = News::CancelledByMerchant { link_closed };
+    let Settled { session, decision } = settle(app, session.scope, session.id, news, cause).await?;
+    debug_assert!(!matches!(decision, Decision::Refund(_)), "a cancel brings no money");
+    Ok(session)
+}
+
+async fn reread(app: &App, session: &Session) -> Result<Session, SettleError> {
+    store::find(&app.pool, session.scope, session.id).await?.ok_or(SettleError::NotFound)
+}

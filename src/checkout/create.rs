@@ -1,0 +1,319 @@
+//! `POST /v1/checkout/sessions`: draft everything, commit, ask for the link, commit.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    link,
+    model::{Session, SessionResponse},
+    quote::{Quote, QuoteError, quote},
+    session::{Cause, SessionId},
+    settle::{News, SettleError, settle},
+    store,
+};
+use crate::{
+    app::App,
+    catalog::{self, BillingPeriod, Plan, PlanId},
+    customers::{self, Customer, CustomerId},
+    db::{self, RowStatus},
+    http::ApiError,
+    invoices::InvoiceId,
+    kit::money::{Currency, Money},
+    payments::PaymentId,
+    razorpay::ProviderError,
+    subscriptions::{Recurrence, SubscriptionId},
+    tenancy::{self, Account, AccountError, ConnectionId, Scope},
+};
+
+/// A valid request.
+#[derive(Debug)]
+pub struct NewSession {
+    /// The merchant's name for the customer.
+    pub customer_external_id: String,
+    /// A plan's id or lookup key.
+    pub plan: String,
+    /// To be paid in.
+    pub currency: Currency,
+    /// Needed when the plan has several.
+    pub billing_period: Option<BillingPeriod>,
+    /// Needed when the plan has several.
+    pub billing_period_count: Option<u32>,
+    /// When the subscription starts; now, if not given.
+    pub start_date: Option<DateTime<Utc>>,
+    /// When it ends; never, if not given.
+    pub end_date: Option<DateTime<Utc>>,
+    /// Copied to the subscription.
+    pub subscription_lookup_key: Option<String>,
+    /// Copied to the subscription.
+    pub subscription_metadata: Map<String, Value>,
+    /// `send_invoice`
+    pub collection_method: String,
+    /// At most one open session holds it.
+    pub idempotency_key: Option<String>,
+    /// Where the browser goes.
+    pub success_url: Option<String>,
+    /// Where the browser goes.
+    pub failure_url: Option<String>,
+    /// Where the browser goes.
+    pub cancel_url: Option<String>,
+    /// Echoed, and copied into the provider's notes.
+    pub metadata: Map<String, Value>,
+}
+
+/// The rows of a new session.
+#[derive(Debug)]
+pub struct Draft {
+    pub session: SessionId,
+    pub customer: CustomerId,
+    pub plan: PlanId,
+    pub plan_name: String,
+    pub subscription: SubscriptionId,
+    pub invoice: InvoiceId,
+    pub payment: PaymentId,
+    pub connection: ConnectionId,
+    pub amount: Money,
+    pub recurrence: Recurrence,
+    pub timezone: &'static str,
+    pub period_start: DateTime<Utc>,
+    pub period_end: DateTime<Utc>,
+    pub end_date: Option<DateTime<Utc>>,
+    pub collection_method: String,
+    pub lookup_key: Option<String>,
+    pub subscription_metadata: Value,
+    pub lines: DraftLines,
+    pub idempotency_key: Option<String>,
+    pub success_url: Option<String>,
+    pub failure_url: Option<String>,
+    pub cancel_url: Option<String>,
+    pub metadata: Value,
+    pub expires_at: DateTime<Utc>,
+    pub check_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+}
+
+impl Draft {
+    fn terms(&self) -> link::Terms<'_> {
+        link::Terms {
+            session: self.session,
+            invoice: self.invoice,
+            customer: self.customer,
+            amount: self.amount,
+            expires_at: self.expires_at,
+            metadata: &self.metadata,
+        }
+    }
+}
+
+/// Lines as columns, for one `unnest`.
+#[derive(Debug, Default)]
+pub struct DraftLines {
+    pub ids: Vec<Uuid>,
+    pub price_ids: Vec<Uuid>,
+    pub quantities: Vec<i64>,
+    pub display_names: Vec<String>,
+    /// Invoice lines: an id for each, used where something is charged.
+    pub charge_ids: Vec<Uuid>,
+    pub charged_minor: Vec<Option<i64>>,
+}
+
+/// After this long without a known outcome the worker asks the provider about an `initiated` session.
+const CREATE_PATIENCE: TimeDelta = TimeDelta::seconds(15);
+
+/// Drafts a session and returns it `pending` with its link.
+///
+/// # Errors
+/// 404 for an unknown customer or plan; 400 when nothing is to be paid; 409 when an open session holds the
+/// idempotency key, with that session; 502 when Razorpay refuses; 503 when its answer is not known, with the
+/// session's id: the same key finds the session until then.
+pub async fn create(
+    app: &App,
+    scope: Scope,
+    ttl: TimeDelta,
+    request: NewSession,
+) -> Result<SessionResponse, ApiError> {
+    let customer = payer(app, scope, &request.customer_external_id).await?;
+    let plan = catalog::find_plan_by_id_or_lookup_key(app, scope, &request.plan)
+        .await?
+        .ok_or_else(|| ApiError::not_found("plan"))?;
+    let now = app.clock.now();
+    let prices = catalog::list_live_prices(app, scope, plan.id, now).await?;
+    let quote = quote(prices, request.currency, request.billing_period, request.billing_period_count)?;
+    let account = tenancy::published_account(app, scope).await?;
+    let draft = draft(app, request, &customer, &plan, quote, account.connection, ttl, now)?;
+    insert(app, scope, &draft).await?;
+    ask_for_link(app, scope, &draft, &customer, &account).await
+}
+
+async fn payer(app: &App, scope: Scope, external_id: &str) -> Result<Customer, ApiError> {
+    let customer = customers::find_by_external_id(app, scope, external_id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("customer"))?;
+    if customer.status == RowStatus::Archived {
+        return Err(ApiError::invalid_request("customer_archived", "the customer is archived"));
+    }
+    Ok(customer)
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything a draft is made of, each of its own type")]
+fn draft(
+    app: &App,
+    request: NewSession,
+    customer: &Customer,
+    plan: &Plan,
+    quote: Quote,
+    connection: ConnectionId,
+    ttl: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<Draft, ApiError> {
+    let period_start = request.start_date.unwrap_or(now);
+    let period_end = quote
+        .recurrence
+        .boundary(period_start, customer.timezone, 1)
+        .ok_or_else(|| ApiError::validation("start_date", "is too far in the future"))?;
+    let mut lines = DraftLines::default();
+    for line in quote.lines {
+        lines.ids.push(app.ids.uuid());
+        lines.price_ids.push(line.price.id.into());
+        lines.quantities.push(line.quantity);
+        lines.display_names.push(line.price.display_name);
+        lines.charge_ids.push(app.ids.uuid());
+        lines.charged_minor.push(line.charged.map(|charged| charged.minor));
+    }
+    let expires_at = now + ttl;
+    Ok(Draft {
+        session: app.ids.next(),
+        customer: customer.id,
+        plan: plan.id,
+        plan_name: plan.name.clone(),
+        subscription: app.ids.next(),
+        invoice: app.ids.next(),
+        payment: app.ids.next(),
+        connection,
+        amount: quote.total,
+        recurrence: quote.recurrence,
+        timezone: customer.timezone.name(),
+        period_start,
+        period_end,
+        end_date: request.end_date,
+        collection_method: request.collection_method,
+        lookup_key: request.subscription_lookup_key,
+        subscription_metadata: Value::Object(request.subscription_metadata),
+        lines,
+        idempotency_key: request.idempotency_key,
+        success_url: request.success_url,
+        failure_url: request.failure_url,
+        cancel_url: request.cancel_url,
+        metadata: Value::Object(request.metadata),
+        expires_at,
+        check_at: expires_at.min(now + CREATE_PATIENCE),
+        now,
+    })
+}
+
+/// Inserts the draft; 409 with the whole open session when its idempotency key is taken.
+async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<(), ApiError> {
+    // The holder of the key can end between the refusal and the look: then the key is free, so try again.
+    for _ in 0..3 {
+        let error = match store::insert_draft(&app.pool, scope, draft).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let (Some("checkout_sessions_open_key"), Some(key)) =
+            (db::violated_constraint(&error), &draft.idempotency_key)
+        else {
+            return Err(error.into());
+        };
+        if let Some(open) = store::find_open_by_key(&app.pool, scope, key).await? {
+            return Err(key_taken(key, open, app.clock.now()));
+        }
+    }
+    Err(ApiError::unavailable("another request holds the idempotency key", 1))
+}
+
+fn key_taken(key: &str, open: Session, now: DateTime<Utc>) -> ApiError {
+    let id = open.id.to_string();
+    let session = serde_json::to_value(SessionResponse::new(open, now, true)).unwrap_or_default();
+    ApiError::already_exists("an open checkout session already holds this idempotency_key")
+        .detail("reason", "idempotency_key_in_use")
+        .detail("idempotency_key", key)
+        .detail("checkout_session_id", id)
+        .detail("checkout_session", session)
+}
+
+/// The provider call, between two commits, and its outcome as a fact.
+async fn ask_for_link(
+    app: &App,
+    scope: Scope,
+    draft: &Draft,
+    customer: &Customer,
+    account: &Account,
+) -> Result<SessionResponse, ApiError> {
+    let id = draft.session;
+    let wanted = link::wanted(app, &draft.terms(), customer);
+    let outcome = app.razorpay.ensure_link(&account.credentials, &wanted).await;
+    let news = match outcome {
+        Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
+        Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },
+        Err(ProviderError::Rejected { description, .. }) => News::LinkRejected { reason: description },
+        Err(error) => return Err(outcome_unknown(id, &error)),
+    };
+    let refusal = match &news {
+        News::LinkRejected { reason } => Some(format!("Razorpay refused the payment link: {reason}")),
+        News::LinkMismatched { .. } => {
+            Some("Razorpay answered with a payment link that does not match".to_owned())
+        }
+        _ => None,
+    };
+    let settled = settle(app, scope, id, news, Cause::Create).await?;
+    match refusal {
+        None => Ok(SessionResponse::new(settled.session, app.clock.now(), false)),
+        Some(message) => Err(ApiError::provider_rejected(message)
+            .detail("reason", "provider_rejected")
+            .detail("checkout_session_id", id.to_string())),
+    }
+}
+
+/// The session stays `initiated`; the worker settles it, and the same idempotency key finds it.
+fn outcome_unknown(id: SessionId, error: &ProviderError) -> ApiError {
+    tracing::warn!(session.id = %id, %error, "the payment link's fate is not known yet");
+    ApiError::unavailable("the payment provider did not answer in time; the session is being settled", 5)
+        .detail("reason", "provider_outcome_unknown")
+        .detail("checkout_session_id", id.to_string())
+}
+
+impl From<QuoteError> for ApiError {
+    fn from(error: QuoteError) -> Self {
+        let reason = match error {
+            QuoteError::NoMatchingPrice => "no_matching_price",
+            QuoteError::PeriodNotChosen => "billing_period_required",
+            QuoteError::NotRecurring => "not_recurring",
+            QuoteError::ZeroTotal => "plan_zero_amount",
+            QuoteError::Overflow => "amount_too_large",
+        };
+        Self::invalid_request(reason, error.to_string())
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Missing => Self::invalid_request(
+                "connection_not_found",
+                "the environment has no Razorpay connection: POST /v1/connections first",
+            ),
+            AccountError::Sealed(error) => Self::internal(error),
+            AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettleError> for ApiError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::NotFound => Self::not_found("checkout session"),
+            SettleError::Store(error) => error.into(),
+            SettleError::Inconsistent(_) => Self::internal(error),
+        }
+    }
+}

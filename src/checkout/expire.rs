@@ -1,0 +1,203 @@
+//! The worker's look at a session: creates that were left open, the deadline, and links that must die.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    cancel,
+    model::Session,
+    reconcile::{self, ReconcileError, Verdict},
+    session::{Cause, LinkState, Status},
+    settle::{DEADLINE_PATIENCE, News, SettleError, settle},
+    store::{self, Lease},
+};
+use crate::{
+    app::App,
+    db,
+    kit::backoff::{exponential, jittered},
+    razorpay::ProviderError,
+    tenancy,
+    worker::{Job, Work},
+};
+
+/// Looks at every session whose `check_at` has come.
+pub struct CheckSessions;
+
+/// Longer than the provider's budget; a worker that dies holds a session up for this long.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+
+impl Job for CheckSessions {
+    type Lease = Lease;
+    const WORK: Work = Work::Sessions;
+    const SLOTS: usize = 16;
+    const POLL: Duration = Duration::from_secs(1);
+
+    async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
+        let now = app.clock.now();
+        let limit = i64::try_from(free)?;
+        Ok(store::claim_due_any_scope(&app.pool, now, now + LEASE, app.ids.uuid(), limit).await?)
+    }
+
+    async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {
+        let Some(session) = store::find(&app.pool, lease.scope, lease.session).await? else { return Ok(()) };
+        let next = match look(app, &session).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!(session.id = %session.id, %error, "a session could not be checked");
+                Some(app.clock.now() + retry_after(app, &session))
+            }
+        };
+        Ok(store::finish_check(&app.pool, &lease, next).await?)
+    }
+}
+
+fn retry_after(app: &App, session: &Session) -> TimeDelta {
+    let attempt = u32::try_from(session.check_count).unwrap_or(0);
+    let gap = exponential(Duration::from_secs(2), attempt, Duration::from_secs(60));
+    TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::minutes(1))
+}
+
+/// Does what is due, and says when to look again.
+async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
+    let now = app.clock.now();
+    match (session.state.status, session.state.link_state) {
+        (Status::Failed | Status::Expired, LinkState::Closing) => close_for_good(app, session).await,
+        (Status::Failed | Status::Expired, LinkState::None) => find_late_link(app, session).await,
+        (Status::Completed | Status::Failed | Status::Expired, _) => Ok(None),
+        (Status::Initiated | Status::Pending, _) if session.cancelled_at.is_some() => {
+            cancel::finish(app, session, Cause::Cancel).await?;
+            Ok(None)
+        }
+        (Status::Initiated | Status::Pending, _) if now >= session.expires_at => {
+            at_deadline(app, session, now).await
+        }
+        (Status::Initiated, _) => {
+            reconcile::resume_create(app, session).await?;
+            Ok(Some(session.expires_at))
+        }
+        (Status::Pending, _) => {
+            reconcile::ask(app, session, Cause::Reconcile).await?;
+            Ok(Some(session.expires_at))
+        }
+    }
+}
+
+/// Time is up. Cancelling the link asks the provider at the same time: it refuses when somebody has paid.
+async fn at_deadline(
+    app: &App,
+    session: &Session,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, ReconcileError> {
+    let session = begin_closing(app, session, None).await?;
+    let closed = match shut(app, &session, Cause::Deadline).await {
+        Ok(Shut::Ended) => return Ok(None),
+        Ok(Shut::Closed) => true,
+        // The provider does not answer. After ten minutes the customer's time is up all the same, and money
+        // that comes later goes back.
+        Err(error) if now >= session.expires_at + DEADLINE_PATIENCE => {
+            tracing::warn!(session.id = %session.id, %error, "expired without the provider's word");
+            false
+        }
+        Err(error) => return Err(error),
+    };
+    settle(app, session.scope, session.id, News::DeadlineUnpaid { link_closed: closed }, Cause::Deadline)
+        .await?;
+    Ok(None)
+}
+
+/// Records the wish before the call: when the process dies between the two, the worker goes on from here,
+/// and the provider's `payment_link.cancelled` is known to be our own doing.
+pub async fn begin_closing(
+    app: &App,
+    session: &Session,
+    cancelled_at: Option<DateTime<Utc>>,
+) -> Result<Session, SettleError> {
+    let (scope, id, now) = (session.scope, session.id, app.clock.now());
+    db::transact(&app.pool, "begin_closing", |tx| {
+        Box::pin(async move {
+            let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
+            if session.state.status.is_terminal() {
+                return Ok(session);
+            }
+            if session.state.link_state == LinkState::Open {
+                session.state.link_state = LinkState::Closing;
+            }
+            session.cancelled_at = session.cancelled_at.or(cancelled_at);
+            store::mark_link(tx, &session, Some(now + LEASE), now).await?;
+            Ok(session)
+        })
+    })
+    .await
+}
+
+/// What shutting a link came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Nobody can pay on it, and nobody did: the session may end.
+    Closed,
+    /// The session ended meanwhile: paid, most likely.
+    Ended,
+}
+
+/// Cancels the link of an open session at the provider; settles a payment if there was one.
+pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, ReconcileError> {
+    if session.state.status.is_terminal() {
+        return Ok(Shut::Ended);
+    }
+    if let Some(link_id) = &session.state.link_id {
+        let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+        match app.razorpay.hurried().cancel_link(&account.credentials, link_id).await {
+            Ok(_) => return Ok(Shut::Closed),
+            // A refusal is information: look what the link is.
+            Err(ProviderError::Rejected { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (verdict, now) = reconcile::ask(app, session, cause).await?;
+    match verdict {
+        _ if now.state.status.is_terminal() => Ok(Shut::Ended),
+        Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),
+        // Paid with the wrong amount: the money goes back and the link is used up.
+        Verdict::Paid => Ok(Shut::Closed),
+        Verdict::Unpaid => {
+            Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into())
+                .into())
+        }
+    }
+}
+
+/// An ended session's link: cancelled until the provider confirms. Late money goes back.
+async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
+    let Some(link_id) = &session.state.link_id else { return Ok(None) };
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    match app.razorpay.cancel_link(&account.credentials, link_id).await {
+        Ok(_) => {}
+        Err(ProviderError::Rejected { .. }) => {
+            if reconcile::ask(app, session, Cause::Reconcile).await?.0 == Verdict::Unpaid {
+                return Err(ProviderError::Unavailable(
+                    "the link can neither be cancelled nor is it closed".into(),
+                )
+                .into());
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let (scope, id, now) = (session.scope, session.id, app.clock.now());
+    db::transact(&app.pool, "link_closed", |tx| {
+        Box::pin(async move {
+            let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
+            session.state.link_state = LinkState::Closed;
+            store::mark_link(tx, &session, None, now).await.map_err(SettleError::from)
+        })
+    })
+    .await?;
+    Ok(None)
+}
+
+/// A session that ended before its link was known: if the link was made after all, it is closed.
+async fn find_late_link(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
+    let (verdict, session) = reconcile::ask(app, session, Cause::Reconcile).await?;
+    let closing = verdict != Verdict::Absent && session.state.link_state == LinkState::Closing;
+    Ok(closing.then(|| app.clock.now()))
+}

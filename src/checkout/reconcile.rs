@@ -1,0 +1,181 @@
+//! Asking the provider: one read of a session's link, and what it says as facts.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    link,
+    model::Session,
+    session::{Cause, LinkState},
+    settle::{News, SettleError, settle},
+    store,
+};
+use crate::{
+    app::App,
+    customers, db,
+    kit::money::Money,
+    payments::ProviderPayment,
+    razorpay::{Credentials, Link, LinkStatus, Payment, ProviderError},
+    tenancy::{self, AccountError},
+};
+
+/// Why the provider's view could not be had or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The connection's credentials.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// Our own tables.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+}
+
+impl From<db::Error> for ReconcileError {
+    fn from(error: db::Error) -> Self {
+        Self::Settle(error.into())
+    }
+}
+
+/// What the provider says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Money was captured; it has been settled.
+    Paid,
+    /// Still payable.
+    Unpaid,
+    /// Nobody can pay on it any more, and nobody did.
+    Dead,
+    /// There is no link under our reference, as far as the provider's lists tell.
+    Absent,
+}
+
+/// Reads the link of `session` once and settles what it says about money and about the link's existence.
+/// Does not end the session: that is for the caller, who knows about deadlines and wishes.
+pub async fn ask(app: &App, session: &Session, cause: Cause) -> Result<(Verdict, Session), ReconcileError> {
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    let credentials = &account.credentials;
+    let Some((link, session)) = known_link(app, credentials, session, cause).await? else {
+        return Ok((Verdict::Absent, session.clone()));
+    };
+    // A list of links leaves out payments, so a found link is fetched by id as well.
+    let session =
+        if matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0 {
+            settle_payments(app, credentials, session, &link, cause).await?
+        } else {
+            session
+        };
+    let verdict = match link.status {
+        LinkStatus::Paid | LinkStatus::PartiallyPaid => Verdict::Paid,
+        LinkStatus::Created => Verdict::Unpaid,
+        LinkStatus::Cancelled | LinkStatus::Expired => Verdict::Dead,
+    };
+    Ok((verdict, session))
+}
+
+async fn known_link(
+    app: &App,
+    credentials: &Credentials,
+    session: &Session,
+    cause: Cause,
+) -> Result<Option<(Link, Session)>, ReconcileError> {
+    if let Some(link_id) = &session.state.link_id {
+        let link = app.razorpay.fetch_link(credentials, link_id).await?;
+        return Ok(Some((link, session.clone())));
+    }
+    let Some(found) = app.razorpay.find_link(credentials, &session.id.to_string()).await? else {
+        return Ok(None);
+    };
+    let wanted = session.state.amount;
+    let matches = found.amount == wanted.minor && found.currency.eq_ignore_ascii_case(wanted.currency.code());
+    let news = if matches {
+        News::LinkCreated { link_id: found.id.clone(), url: found.short_url.clone() }
+    } else {
+        News::LinkMismatched { link_id: found.id.clone() }
+    };
+    let settled = settle(app, session.scope, session.id, news, cause).await?;
+    let link = app.razorpay.fetch_link(credentials, &found.id).await?;
+    Ok(Some((link, settled.session)))
+}
+
+async fn settle_payments(
+    app: &App,
+    credentials: &Credentials,
+    mut session: Session,
+    link: &Link,
+    cause: Cause,
+) -> Result<Session, ReconcileError> {
+    for payment in app.razorpay.captured_payments(credentials, link).await? {
+        let Some(payment) = provider_payment(&payment) else {
+            tracing::error!(session.id = %session.id, provider_payment.id = payment.id, "captured in an unknown currency");
+            continue;
+        };
+        let news = News::Paid { payment, link_id: Some(link.id.clone()) };
+        session = settle(app, session.scope, session.id, news, cause).await?.session;
+    }
+    Ok(session)
+}
+
+/// A captured payment in our terms.
+pub fn provider_payment(payment: &Payment) -> Option<ProviderPayment> {
+    let currency = payment.currency.parse().ok()?;
+    let amount = Money::new(payment.amount, currency);
+    (payment.amount > 0).then(|| ProviderPayment { provider_payment_id: payment.id.clone(), amount })
+}
+
+/// A reader's look at the provider: debounced over all readers of the session, and never an error.
+/// Returns the session as it is afterwards, and whether this answer was *not* checked.
+pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Session, bool), db::Error> {
+    if session.state.status.is_terminal() || session.state.link_state != LinkState::Open {
+        return Ok((session, true));
+    }
+    let now = app.clock.now();
+    let window = session.poll_interval(now);
+    if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
+        return Ok((session, true));
+    }
+    let checked = ask(app, &session, cause).await;
+    let checked = match checked {
+        Ok((Verdict::Dead, session)) => end_dead_link(app, &session, cause, now).await,
+        Ok((_, session)) => Ok(session),
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(session) => Ok((session, false)),
+        Err(error) => {
+            tracing::info!(session.id = %session.id, %error, "the provider could not be asked");
+            Ok((session, true))
+        }
+    }
+}
+
+/// The link died at the provider while the session was open: it expired there, or somebody cancelled it.
+pub async fn end_dead_link(
+    app: &App,
+    session: &Session,
+    cause: Cause,
+    now: DateTime<Utc>,
+) -> Result<Session, ReconcileError> {
+    if session.state.status.is_terminal() || session.state.link_state == LinkState::Closing {
+        return Ok(session.clone());
+    }
+    let news = if now >= session.expires_at { News::LinkExpired } else { News::LinkCancelled };
+    Ok(settle(app, session.scope, session.id, news, cause).await?.session)
+}
+
+/// Finishes a create whose outcome is not known: the same request again, under the same reference.
+pub async fn resume_create(app: &App, session: &Session) -> Result<Session, ReconcileError> {
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    let customer = customers::find(app, session.scope, session.customer)
+        .await?
+        .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
+    let wanted = link::wanted(app, &session.into(), &customer);
+    let news = match app.razorpay.ensure_link(&account.credentials, &wanted).await {
+        Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
+        Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },
+        Err(ProviderError::Rejected { description, .. }) => News::LinkRejected { reason: description },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(settle(app, session.scope, session.id, news, Cause::Reconcile).await?.session)
+}

@@ -1,0 +1,268 @@
+//! What is kept of a provider event: an allow-list of its fields. No card, VPA, e-mail address or telephone
+//! number is read, so none can be stored or logged.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    checkout::{News, SESSION_NOTE, SessionId},
+    kit::money::Money,
+    payments::ProviderPayment,
+    razorpay::{LinkStatus, Payment, PaymentStatus, RefundStatus},
+};
+
+/// The envelope of every Razorpay webhook.
+#[derive(Debug, Deserialize)]
+pub struct Envelope {
+    event: String,
+    #[serde(default)]
+    payload: Payload,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Payload {
+    payment_link: Option<Entity<LinkEntity>>,
+    payment: Option<Entity<Payment>>,
+    order: Option<Entity<OrderEntity>>,
+    refund: Option<Entity<RefundEntity>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entity<T> {
+    entity: T,
+}
+
+#[derive(Debug, Deserialize)]
+struct LinkEntity {
+    id: String,
+    #[serde(default)]
+    reference_id: Option<String>,
+    status: LinkStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct OrderEntity {
+    #[serde(default)]
+    receipt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RefundEntity {
+    id: String,
+    payment_id: String,
+    status: RefundStatus,
+}
+
+/// The kept part, as it lies in the inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// `payment_link.paid` …
+    pub event: String,
+    /// `plink_…`
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link_id: Option<String>,
+    /// The session that the event claims to be about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<SessionId>,
+    /// The payment's part.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub payment: Option<PaymentContent>,
+    /// The refund's part.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refund: Option<RefundContent>,
+    /// The link's status, as the event saw it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link_status: Option<String>,
+}
+
+/// The kept part of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentContent {
+    /// `pay_…`
+    pub id: String,
+    /// Minor units.
+    pub amount: i64,
+    /// Upper-case code.
+    pub currency: String,
+    /// Whether the money was captured, even if it went back since.
+    pub captured: bool,
+    /// Whether the try failed.
+    pub failed: bool,
+    /// Why, in the provider's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
+/// The kept part of a refund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundContent {
+    /// `rfnd_…`
+    pub id: String,
+    /// `pay_…`
+    pub payment_id: String,
+    /// `created`, `pending`, `processed`, `failed`
+    pub status: String,
+}
+
+/// What an event asks for.
+#[derive(Debug)]
+pub enum Meaning {
+    /// A fact about a session.
+    News(News),
+    /// A fact about a refund of ours.
+    Refund(RefundContent),
+    /// Nothing that changes anything.
+    Nothing,
+    /// A captured payment that cannot be taken: unknown currency or no amount.
+    Unusable,
+}
+
+impl Content {
+    /// Keeps what is needed of a verified event.
+    pub fn of(envelope: Envelope) -> Self {
+        let payload = envelope.payload;
+        let (link, payment) =
+            (payload.payment_link.map(|link| link.entity), payload.payment.map(|payment| payment.entity));
+        let receipt = payload.order.and_then(|order| order.entity.receipt);
+        // Three ways to tie a bare payment to a link: the note, the order's receipt, and the description.
+        let note = payment.as_ref().and_then(|payment| payment.notes.get(SESSION_NOTE));
+        let reference =
+            link.as_ref().and_then(|link| link.reference_id.as_deref()).or(receipt.as_deref()).or(note);
+        let described =
+            payment.as_ref().and_then(|payment| payment.description.as_deref()?.strip_prefix('#'));
+        let link_id =
+            link.as_ref().map(|link| link.id.clone()).or_else(|| described.map(|id| format!("plink_{id}")));
+        Self {
+            event: envelope.event.chars().take(100).collect(),
+            session: reference.and_then(|reference| reference.parse().ok()),
+            link_status: link.map(|link| format!("{:?}", link.status).to_ascii_lowercase()),
+            link_id: link_id.map(|id| id.chars().take(100).collect()),
+            payment: payment.map(Into::into),
+            refund: payload.refund.map(|refund| refund.entity.into()),
+        }
+    }
+
+    /// The same for two deliveries of the same event, whatever their unsigned headers say.
+    pub fn hash(&self) -> Vec<u8> {
+        let canonical = serde_json::to_vec(self).expect("strings, numbers and flags are JSON");
+        Sha256::digest(canonical).to_vec()
+    }
+
+    /// What it asks for.
+    pub fn meaning(&self) -> Meaning {
+        if let Some(refund) = self.refund.as_ref().filter(|_| self.event.starts_with("refund.")) {
+            return Meaning::Refund(refund.clone());
+        }
+        match (&*self.event, &self.payment) {
+            // The payment decides, not the event's name: an order or a link is paid by a captured payment.
+            (
+                "payment_link.paid" | "payment_link.partially_paid" | "payment.captured" | "order.paid",
+                Some(payment),
+            ) if payment.captured => match payment.provider_payment() {
+                Some(captured) => {
+                    Meaning::News(News::Paid { payment: captured, link_id: self.link_id.clone() })
+                }
+                None => Meaning::Unusable,
+            },
+            ("payment.failed", Some(payment)) if payment.failed => Meaning::News(News::AttemptFailed {
+                provider_payment_id: payment.id.clone(),
+                reason: payment.failure.clone(),
+            }),
+            ("payment_link.cancelled", _) => Meaning::News(News::LinkCancelled),
+            ("payment_link.expired", _) => Meaning::News(News::LinkExpired),
+            _ => Meaning::Nothing,
+        }
+    }
+}
+
+impl PaymentContent {
+    fn provider_payment(&self) -> Option<ProviderPayment> {
+        let currency = self.currency.parse().ok()?;
+        let amount = Money::new(self.amount, currency);
+        (self.amount > 0).then(|| ProviderPayment { provider_payment_id: self.id.clone(), amount })
+    }
+}
+
+impl From<Payment> for PaymentContent {
+    fn from(payment: Payment) -> Self {
+        Self {
+            captured: payment.status.was_captured(),
+            failed: payment.status == PaymentStatus::Failed,
+            failure: payment
+                .error_description
+                .map(|text| text.chars().filter(|c| *c != '\0').take(500).collect()),
+            id: payment.id.chars().take(100).collect(),
+            amount: payment.amount,
+            currency: payment.currency.chars().take(10).collect(),
+        }
+    }
+}
+
+impl From<RefundEntity> for RefundContent {
+    fn from(refund: RefundEntity) -> Self {
+        let status = format!("{:?}", refund.status).to_ascii_lowercase();
+        Self {
+            id: refund.id.chars().take(100).collect(),
+            payment_id: refund.payment_id.chars().take(100).collect(),
+            status,
+        }
+    }
+}
+
+impl RefundContent {
+    /// The status in the client's terms.
+    pub fn status(&self) -> RefundStatus {
+        match &*self.status {
+            "processed" => RefundStatus::Processed,
+            "failed" => RefundStatus::Failed,
+            "created" => RefundStatus::Created,
+            _ => RefundStatus::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn content(value: serde_json::Value) -> Content {
+        Content::of(serde_json::from_value(value).expect("an envelope"))
+    }
+
+    fn captured() -> serde_json::Value {
+        json!({"entity": "event", "account_id": "acc_1", "event": "payment.captured", "contains": ["payment"], "payload": {"payment": {"entity": {
+            "id": "pay_1", "amount": 49900, "currency": "INR", "status": "captured", "order_id": "order_1", "description": "#TT0ZukO5RmwdTF",
+            "email": "person@example.com", "contact": "+919000090000", "vpa": "person@bank", "card": {"last4": "1007"}, "notes": []}}},
+            "created_at": 1})
+    }
+
+    #[test]
+    fn keeps_no_personal_data() {
+        let kept = serde_json::to_string(&content(captured())).expect("JSON");
+        for personal in ["person", "9000090000", "1007"] {
+            assert!(!kept.contains(personal), "{kept}");
+        }
+        assert!(kept.contains("plink_TT0ZukO5RmwdTF"));
+    }
+
+    #[test]
+    fn a_repeat_hashes_the_same_and_another_state_does_not() {
+        let first = content(captured());
+        let mut later = captured();
+        later["created_at"] = json!(99);
+        assert_eq!(first.hash(), content(later).hash());
+        let mut failed = captured();
+        failed["payload"]["payment"]["entity"]["status"] = json!("failed");
+        assert_ne!(first.hash(), content(failed).hash());
+    }
+
+    #[test]
+    fn an_authorized_payment_is_not_money() {
+        let mut authorized = captured();
+        authorized["payload"]["payment"]["entity"]["status"] = json!("authorized");
+        assert!(matches!(content(authorized).meaning(), Meaning::Nothing));
+        assert!(matches!(content(captured()).meaning(), Meaning::News(News::Paid { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! Taking an event in: verify over the raw bytes, keep, settle, and only then acknowledge.
+
+use serde_json::Value;
+
+use super::{
+    InboxId,
+    content::{Content, Envelope},
+    drive::{Driven, drive_in},
+    store,
+};
+use crate::{
+    app::App,
+    checkout::{self, SettleError},
+    db,
+    http::ApiError,
+    razorpay::signature,
+    tenancy::{self, ConnectionId, Scope},
+    worker::Work,
+};
+
+/// Verifies, stores and settles one event.
+///
+/// # Errors
+/// 404 unknown environment; 503 no webhook secret is known, or Postgres is away (Razorpay retries for 24 hours);
+/// 401 the signature does not verify; 400 verified, but not an event.
+pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> Result<(), ApiError> {
+    if tenancy::find_environment(app, scope).await?.is_none() {
+        return Err(ApiError::not_found("environment"));
+    }
+    let connection = verify(app, scope, signature, body).await?;
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| {
+        ApiError::invalid_request("malformed_event", format!("not a Razorpay event: {error}"))
+    })?;
+    let content = Content::of(envelope);
+    let id: InboxId = app.ids.next();
+    match store_and_drive(app, scope, id, connection, &content).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // Kept by itself, so that it can be acknowledged and the worker can go on with it.
+            tracing::warn!(inbox.event = content.event, %error, "an event could not be settled at once");
+            store_alone(app, scope, id, connection, &content).await
+        }
+    }
+}
+
+async fn verify(app: &App, scope: Scope, signature: &str, body: &[u8]) -> Result<ConnectionId, ApiError> {
+    let accounts = tenancy::all_accounts(app, scope).await?;
+    if accounts.iter().all(|account| account.webhook_secrets.is_empty()) {
+        return Err(ApiError::unavailable("the environment has no webhook secret yet", 60));
+    }
+    let mut secrets = accounts
+        .iter()
+        .flat_map(|account| account.webhook_secrets.iter().map(|secret| (account.connection, secret)));
+    let verified = secrets.find(|(_, secret)| signature::verifies(body, signature, secret));
+    verified.map(|(connection, _)| connection).ok_or_else(|| {
+        tracing::warn!(environment.id = %scope.environment, "a webhook whose signature does not verify");
+        ApiError::unauthorized("the signature does not verify")
+    })
+}
+
+/// One transaction: the event and what it changes.
+async fn store_and_drive(
+    app: &App,
+    scope: Scope,
+    id: InboxId,
+    connection: ConnectionId,
+    content: &Content,
+) -> Result<(), SettleError> {
+    let (own, kept) = (app.clone(), content.clone());
+    let driven = db::transact(&app.pool, "receive", move |tx| {
+        let (app, content) = (own.clone(), kept.clone());
+        Box::pin(async move {
+            if !insert(&app, tx, scope, id, connection, &content).await? {
+                return Ok(None);
+            }
+            drive_in(&app, tx, scope, id, connection, &content, false).await.map(Some)
+        })
+    })
+    .await?;
+    match driven {
+        Some(Driven::Settled(settled)) => checkout::announce(app, &settled),
+        Some(Driven::TooEarly) => app.wake.notify(Work::Inbox),
+        Some(Driven::Done) | None => {}
+    }
+    Ok(())
+}
+
+async fn store_alone(
+    app: &App,
+    scope: Scope,
+    id: InboxId,
+    connection: ConnectionId,
+    content: &Content,
+) -> Result<(), ApiError> {
+    let (own, kept) = (app.clone(), content.clone());
+    db::transact(&app.pool, "receive_alone", move |tx| {
+        let (app, content) = (own.clone(), kept.clone());
+        Box::pin(async move { insert(&app, tx, scope, id, connection, &content).await })
+    })
+    .await?;
+    app.wake.notify(Work::Inbox);
+    Ok(())
+}
+
+async fn insert(
+    app: &App,
+    tx: &mut db::Tx,
+    scope: Scope,
+    id: InboxId,
+    connection: ConnectionId,
+    content: &Content,
+) -> Result<bool, db::Error> {
+    let value = serde_json::to_value(content).unwrap_or(Value::Null);
+    store::insert(tx, scope, id, connection, &content.event, (&content.hash(), &value), app.clock.now()).await
+}

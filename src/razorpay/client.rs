@@ -1,0 +1,348 @@
+//! Calls to Razorpay. Time-outs and retries live here and nowhere else.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use reqwest::{Method, RequestBuilder, Response, header::RETRY_AFTER, redirect::Policy};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    outcome::{Effect, ProviderError, classify},
+    wire::{Collection, CreateLink, CreateRefund, Customer, Link, LinkList, Notify, Payment, Refund},
+};
+use crate::kit::{
+    backoff::{exponential, jittered},
+    ids::Ids,
+    money::Money,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One try.
+const TRY_TIMEOUT: Duration = Duration::from_secs(4);
+/// A call with all its tries, and how many there are.
+const PATIENT: Patience = Patience { budget: Duration::from_secs(10), tries: 3 };
+/// The same where a person waits for more than this call.
+const HURRIED: Patience = Patience { budget: Duration::from_secs(5), tries: 2 };
+const BACKOFF_BASE: Duration = Duration::from_millis(150);
+const BACKOFF_CAP: Duration = Duration::from_secs(2);
+/// Far beyond any real answer.
+const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// A key pair of one Razorpay account.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Public half, `rzp_test_…`.
+    pub key_id: String,
+    /// Secret half.
+    pub secret_key: SecretString,
+}
+
+/// A link to make.
+#[derive(Clone, Debug)]
+pub struct NewLink {
+    /// Unique at the account, at most 40 characters; the only protection against a second link.
+    pub reference_id: String,
+    /// To be paid in full.
+    pub amount: Money,
+    /// Shown on the payment page.
+    pub description: String,
+    /// Unix seconds; at least 15 minutes ahead.
+    pub expire_by: i64,
+    /// Whom the page greets.
+    pub customer: Customer,
+    /// At most 15 pairs of at most 255 characters.
+    pub notes: Map<String, Value>,
+    /// Where the browser goes after a payment.
+    pub callback_url: String,
+}
+
+/// A refund to make.
+#[derive(Clone, Debug)]
+pub struct NewRefund {
+    /// `pay_…`
+    pub payment_id: String,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// The same for every try of the same refund; at least 10 characters.
+    pub idempotency_key: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    budget: Duration,
+    tries: u32,
+}
+
+/// The client; cheap to clone, connections are shared.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: Url,
+    ids: Ids,
+    patience: Patience,
+}
+
+impl Client {
+    /// A client of the API at `base_url` (Razorpay, or the sandbox), which ends in a slash.
+    pub fn new(base_url: Url, ids: Ids) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TRY_TIMEOUT)
+            .redirect(Policy::none())
+            .no_proxy()
+            .user_agent(concat!("checkoutd/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, base_url, ids, patience: PATIENT })
+    }
+
+    /// The same client with half the time-out: five seconds, two tries.
+    #[must_use]
+    pub fn hurried(&self) -> Self {
+        Self { patience: HURRIED, ..self.clone() }
+    }
+
+    /// Makes the link, or finds the one that an earlier call with the same reference made. Never a second.
+    ///
+    /// After every doubt the reference is looked up; only when it is not there is the create sent again,
+    /// and Razorpay refuses it if it was there after all (its lists lag by seconds). [`ProviderError::Unknown`]
+    /// means that the time was not enough to settle it: ask again later.
+    pub async fn ensure_link(
+        &self,
+        credentials: &Credentials,
+        link: &NewLink,
+    ) -> Result<Link, ProviderError> {
+        let deadline = Instant::now() + self.patience.budget;
+        let mut in_doubt = false;
+        for attempt in 0..self.patience.tries {
+            let error = match self.create_link(credentials, link).await {
+                Ok(created) => return self.vetted(created, link),
+                Err(error) => error,
+            };
+            in_doubt |= matches!(error, ProviderError::Unknown(_)) || error.is_duplicate_reference();
+            if in_doubt {
+                if let Ok(Some(found)) = self.find_link(credentials, &link.reference_id).await {
+                    return self.vetted(found, link);
+                }
+            } else if error.is_final() {
+                return Err(error);
+            }
+            if !self.pause(attempt, &error, deadline).await {
+                return Err(if in_doubt { ProviderError::Unknown(error.to_string()) } else { error });
+            }
+        }
+        // The last pause of the loop says no before this is reached.
+        Err(ProviderError::Unknown("no answer that settles it".into()))
+    }
+
+    async fn create_link(&self, credentials: &Credentials, link: &NewLink) -> Result<Link, ProviderError> {
+        let body = CreateLink {
+            amount: link.amount.minor,
+            currency: link.amount.currency.code(),
+            accept_partial: false,
+            description: &link.description,
+            reference_id: &link.reference_id,
+            expire_by: link.expire_by,
+            customer: &link.customer,
+            notify: Notify { sms: false, email: false },
+            reminder_enable: false,
+            notes: &link.notes,
+            callback_url: &link.callback_url,
+            callback_method: "get",
+        };
+        let request = self.request(Method::POST, "v1/payment_links", credentials).json(&body);
+        send(request, Effect::Write).await
+    }
+
+    /// Refuses a link that is not what was asked for: it must never be shown to a customer.
+    fn vetted(&self, link: Link, wanted: &NewLink) -> Result<Link, ProviderError> {
+        let url = Url::parse(&link.short_url).ok();
+        // A sandbox on loopback has no certificate.
+        let scheme_fits =
+            url.is_some_and(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
+        let fits = Self::plain(&link.id).is_ok()
+            && link.reference_id == wanted.reference_id
+            && link.amount == wanted.amount.minor
+            && link.currency.eq_ignore_ascii_case(wanted.amount.currency.code())
+            && scheme_fits;
+        if fits { Ok(link) } else { Err(ProviderError::Mismatch { link_id: link.id }) }
+    }
+
+    /// The link with all its details.
+    pub async fn fetch_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
+        self.read(credentials, &format!("v1/payment_links/{}", Self::plain(link_id)?)).await
+    }
+
+    /// The link under `reference_id`. Absence proves little: lists lag behind by seconds.
+    pub async fn find_link(
+        &self,
+        credentials: &Credentials,
+        reference_id: &str,
+    ) -> Result<Option<Link>, ProviderError> {
+        let list: LinkList =
+            self.read(credentials, &format!("v1/payment_links?reference_id={reference_id}")).await?;
+        // The filter has been reported as ignored: look again.
+        Ok(list.payment_links.into_iter().find(|link| link.reference_id == reference_id))
+    }
+
+    /// Cancels a link. Works only while it is `created`; a refusal is information: fetch it and see.
+    pub async fn cancel_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
+        let path = format!("v1/payment_links/{}/cancel", Self::plain(link_id)?);
+        self.retry(Effect::Write, || self.request(Method::POST, &path, credentials)).await
+    }
+
+    /// Captured payments on a link, refunded ones included. The link's own list is used first, then its order's.
+    pub async fn captured_payments(
+        &self,
+        credentials: &Credentials,
+        link: &Link,
+    ) -> Result<Vec<Payment>, ProviderError> {
+        let mut payments = Vec::new();
+        for listed in &link.payments {
+            payments.push(self.fetch_payment(credentials, &listed.payment_id).await?);
+        }
+        if let (true, Some(order_id)) = (payments.is_empty(), &link.order_id) {
+            let list: Collection<Payment> =
+                self.read(credentials, &format!("v1/orders/{}/payments", Self::plain(order_id)?)).await?;
+            payments = list.items;
+        }
+        payments.retain(|payment| payment.status.was_captured());
+        Ok(payments)
+    }
+
+    /// A payment.
+    pub async fn fetch_payment(
+        &self,
+        credentials: &Credentials,
+        payment_id: &str,
+    ) -> Result<Payment, ProviderError> {
+        self.read(credentials, &format!("v1/payments/{}", Self::plain(payment_id)?)).await
+    }
+
+    /// Gives money back. Safe to repeat under the same idempotency key.
+    pub async fn refund(
+        &self,
+        credentials: &Credentials,
+        refund: &NewRefund,
+    ) -> Result<Refund, ProviderError> {
+        let path = format!("v1/payments/{}/refund", Self::plain(&refund.payment_id)?);
+        let body =
+            CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
+        self.retry(Effect::Write, || {
+            self.request(Method::POST, &path, credentials)
+                .header("X-Refund-Idempotency", &refund.idempotency_key)
+                .json(&body)
+        })
+        .await
+    }
+
+    /// A refund.
+    pub async fn fetch_refund(
+        &self,
+        credentials: &Credentials,
+        refund_id: &str,
+    ) -> Result<Refund, ProviderError> {
+        self.read(credentials, &format!("v1/refunds/{}", Self::plain(refund_id)?)).await
+    }
+
+    /// Ids come from the provider and end up in paths: letters, digits and underscores only.
+    fn plain(id: &str) -> Result<&str, ProviderError> {
+        let plain = (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if plain {
+            Ok(id)
+        } else {
+            Err(ProviderError::Rejected { status: 400, description: "not an id".into() })
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        credentials: &Credentials,
+        path: &str,
+    ) -> Result<T, ProviderError> {
+        self.retry(Effect::Read, || self.request(Method::GET, path, credentials)).await
+    }
+
+    /// For calls that may be sent twice.
+    async fn retry<T: DeserializeOwned>(
+        &self,
+        effect: Effect,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<T, ProviderError> {
+        let deadline = Instant::now() + self.patience.budget;
+        let mut attempt = 0;
+        loop {
+            match send(request(), effect).await {
+                Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => {
+                    attempt += 1
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits before the next try; false when there is none: tries used up, or the time is too short for another.
+    async fn pause(&self, attempt: u32, error: &ProviderError, deadline: Instant) -> bool {
+        if attempt + 1 >= self.patience.tries {
+            return false;
+        }
+        let backoff = jittered(exponential(BACKOFF_BASE, attempt, BACKOFF_CAP), 0.5, self.ids.fraction());
+        let pause = match error {
+            ProviderError::RateLimited { retry_after: Some(wanted) } => (*wanted).max(backoff),
+            _ => backoff,
+        };
+        if Instant::now() + pause + TRY_TIMEOUT > deadline {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    fn request(&self, method: Method, path: &str, credentials: &Credentials) -> RequestBuilder {
+        // Joining text keeps a base path.
+        let url = format!("{}{path}", self.base_url);
+        self.http
+            .request(method, url)
+            .basic_auth(&credentials.key_id, Some(credentials.secret_key.expose_secret()))
+    }
+}
+
+async fn send<T: DeserializeOwned>(request: RequestBuilder, effect: Effect) -> Result<T, ProviderError> {
+    let response = request.send().await.map_err(|error| {
+        if error.is_connect() || error.is_builder() {
+            ProviderError::Unavailable("no connection".into())
+        } else if error.is_timeout() {
+            effect.inconclusive("no answer in time")
+        } else {
+            effect.inconclusive("the connection broke")
+        }
+    })?;
+    let status = response.status();
+    let retry_after = retry_after(&response);
+    let body = read_capped(response).await.map_err(|reason| effect.inconclusive(reason))?;
+    if status.is_success() {
+        serde_json::from_slice(&body).map_err(|_| effect.inconclusive("the answer could not be read"))
+    } else {
+        Err(classify(status.as_u16(), retry_after, &body, effect))
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+async fn read_capped(response: Response) -> Result<Vec<u8>, &'static str> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|_| "the connection broke")?);
+        if body.len() > ANSWER_LIMIT_BYTES {
+            return Err("the answer is too large");
+        }
+    }
+    Ok(body)
+}

@@ -1,0 +1,204 @@
+//! A whole service per test: database, router on a port, sandbox, mock clock, seeded ids. Workers are driven
+//! by hand.
+
+use std::sync::Arc;
+
+use checkoutd::{
+    app::{App, Parts},
+    config::Config,
+    db, http,
+    kit::{
+        clock::{Clock, TimeSource},
+        ids::Ids,
+        secret::Sealer,
+    },
+    razorpay,
+    sandbox::{Account, PaidInfo, PayRequest, Sandbox, SandboxConfig},
+    tenancy, webhooks, worker,
+};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Merchant, actors, audit, clock::MockClock};
+
+pub const KEY_SECRET: &str = "canary-razorpay-key-secret";
+pub const WEBHOOK_SECRET: &str = "canary-razorpay-webhook-secret";
+
+pub struct TestApp {
+    app: App,
+    clock: MockClock,
+    pub sandbox: Sandbox,
+    pub base_url: String,
+    database: String,
+    canaries: std::sync::Mutex<Vec<String>>,
+    shutdown: CancellationToken,
+    accounts: std::sync::atomic::AtomicU32,
+    finished: bool,
+}
+
+/// What a test may set before the service starts.
+#[derive(Default)]
+pub struct Settings {
+    pub variables: Vec<(&'static str, &'static str)>,
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let (url, database) = super::db::create().await;
+        let clock = MockClock::new();
+        let sandbox = start_sandbox(&clock).await;
+        let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let base_url = format!("http://{}", bound.addr);
+        let sandbox_url = sandbox.base_url();
+        let variable = |name: &str| match name {
+            "CHECKOUTD_PUBLIC_URL" => Some(base_url.clone()),
+            "RAZORPAY_BASE_URL" => Some(sandbox_url.clone()),
+            "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS" => Some("true".to_owned()),
+            _ => {
+                settings.variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            }
+        };
+        let config = Config::from_lookup(variable).unwrap();
+        let app_clock = Clock::from_source(Arc::new(clock.clone()));
+        let ids = Ids::seeded(7, app_clock.clone());
+        let app = App::new(Parts {
+            pool: db::connect(&url.into(), 8).unwrap(),
+            clock: app_clock,
+            sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
+                .unwrap(),
+            razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone()).unwrap(),
+            egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
+            wake: worker::Wake::default(),
+            ids,
+            config,
+        });
+        let shutdown = CancellationToken::new();
+        let (router, stop) = (http::router(app.clone()), shutdown.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(async move { http::serve(bound, router, stop.cancelled_owned()).await });
+        let canaries = std::sync::Mutex::new(vec![KEY_SECRET.to_owned(), WEBHOOK_SECRET.to_owned()]);
+        let accounts = std::sync::atomic::AtomicU32::new(0);
+        Self { app, clock, sandbox, base_url, database, canaries, shutdown, accounts, finished: false }
+    }
+
+    /// The service's own parts, for scenarios that no API reaches.
+    pub fn state(&self) -> &App {
+        &self.app
+    }
+
+    pub fn clock(&self) -> &MockClock {
+        &self.clock
+    }
+
+    /// A new tenant's test environment, connected to the sandbox, its webhook registered there.
+    pub async fn merchant(&self) -> Merchant {
+        let (test, _) = self.merchant_pair().await;
+        let number = self.accounts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let key_id = format!("rzp_test_{number:014}");
+        let url =
+            format!("{}/v1/webhooks/razorpay/{}/{}", self.base_url, test.tenant_id, test.environment_id);
+        self.sandbox
+            .put_account(Account::new(&key_id, KEY_SECRET).with_webhook(&url, WEBHOOK_SECRET))
+            .unwrap();
+        test.post("/v1/connections", connection(&key_id)).await.expect(201);
+        test
+    }
+
+    /// A new tenant's test and live environments, without connections.
+    pub async fn merchant_pair(&self) -> (Merchant, Merchant) {
+        let tenant = tenancy::create_tenant(&self.app, "Test merchant").await.unwrap();
+        let mut merchants = tenant.environments.iter().map(|environment| {
+            self.add_canary(&environment.api_key);
+            Merchant {
+                http: reqwest::Client::builder()
+                    .no_proxy()
+                    .redirect(reqwest::redirect::Policy::none())
+                    .build()
+                    .unwrap(),
+                base_url: self.base_url.clone(),
+                api_key: environment.api_key.clone(),
+                tenant_id: tenant.tenant_id.to_string(),
+                environment_id: environment.id.to_string(),
+            }
+        });
+        (merchants.next().unwrap(), merchants.next().unwrap())
+    }
+
+    /// A secret that must not turn up in any table.
+    pub fn add_canary(&self, secret: &str) {
+        self.canaries.lock().unwrap().push(secret.to_owned());
+    }
+
+    /// The customer pays the session's link; Razorpay's webhooks are queued, not yet sent.
+    pub fn pay(&self, session: &Value) -> PaidInfo {
+        self.sandbox.pay(session["id"].as_str().unwrap(), PayRequest::default()).unwrap()
+    }
+
+    /// The customer pays, Razorpay's webhooks arrive, the merchant's are delivered.
+    pub async fn pay_and_settle(&self, session: &Value) -> PaidInfo {
+        let paid = self.pay(session);
+        self.sandbox.flush_webhooks().await;
+        self.drain().await;
+        paid
+    }
+
+    /// Runs the workers until nothing is due.
+    pub async fn drain(&self) {
+        worker::drain_all(&self.app).await.unwrap();
+    }
+
+    /// Moves the clock, and runs the workers and Razorpay's webhooks until nothing is due.
+    pub async fn advance(&self, by: TimeDelta) {
+        self.clock.advance(by);
+        self.drain().await;
+        if self.sandbox.flush_webhooks().await > 0 {
+            self.drain().await;
+        }
+    }
+
+    /// The end of every scenario: the invariants hold.
+    pub async fn finish(mut self) {
+        self.finished = true;
+        let canaries = self.canaries.lock().unwrap().clone();
+        let now = self.app.clock.now();
+        let violations = audit::violations(&self.app.pool, &self.sandbox.ledger(), now, &canaries).await;
+        assert!(violations.is_empty(), "invariants broken:\n{}", violations.join("\n"));
+        self.shutdown.cancel();
+        self.app.pool.close().await;
+        super::db::drop_database(&self.database).await;
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        assert!(
+            self.finished || std::thread::panicking(),
+            "end the scenario with finish(): it audits the invariants"
+        );
+    }
+}
+
+async fn start_sandbox(clock: &MockClock) -> Sandbox {
+    let clock = clock.clone();
+    let mut config = SandboxConfig::new(Arc::new(move || clock.now()));
+    config.auto_deliver = false;
+    Sandbox::start(config).await.unwrap()
+}
+
+/// A request for a Razorpay connection.
+pub fn connection(key_id: &str) -> Value {
+    json!({
+        "name": "Razorpay", "provider_type": "razorpay",
+        "encrypted_secret_data": {"key_id": key_id, "secret_key": KEY_SECRET, "webhook_secret": WEBHOOK_SECRET},
+    })
+}
+
+/// Without credentials.
+pub async fn send(request: reqwest::RequestBuilder) -> actors::Reply {
+    actors::send(request).await
+}

@@ -1,0 +1,110 @@
+//! One Postgres for the whole run, and per test a database cloned from a migrated template.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use checkoutd::{
+    config::Config,
+    db::{self, embedded},
+};
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+
+static SERVER: OnceCell<embedded::Server> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Cloning holds a lock on the template; clones would only wait for each other inside Postgres.
+static CLONING: Mutex<()> = Mutex::new(());
+
+/// A fresh, migrated database; its URL and name.
+pub async fn create() -> (String, String) {
+    let server = SERVER.get_or_init(start).await;
+    let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let statement = format!("create database {name} template {} strategy file_copy", template());
+    run_locked(&server.url("postgres"), statement).await;
+    (server.url(&name), name)
+}
+
+pub async fn drop_database(name: &str) {
+    let server = SERVER.get().unwrap();
+    run(&mut admin(&server.url("postgres")).await, format!("drop database if exists {name} with (force)"))
+        .await;
+}
+
+#[expect(clippy::await_holding_lock, reason = "each test has a runtime and a thread of its own")]
+async fn run_locked(url: &str, statement: String) {
+    let _one_at_a_time = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    run(&mut admin(url).await, statement).await;
+}
+
+async fn run(connection: &mut PgConnection, statement: String) {
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement))).await.unwrap();
+}
+
+async fn admin(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.unwrap()
+}
+
+/// Named after the migrations, so that an edited one is never run against an old template.
+fn template() -> String {
+    let mut name = "template".to_owned();
+    for migration in db::MIGRATOR.iter() {
+        name.push_str(&format!("_{:02x}{:02x}", migration.checksum[0], migration.checksum[1]));
+    }
+    name
+}
+
+/// Started on a thread of its own that lives as long as the process: the server's pipe must outlive the
+/// runtime of the test that came first.
+async fn start() -> embedded::Server {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let pg_bin = Config::from_env().unwrap().pg_bin;
+            let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+            let server = embedded::start(embedded::Options { dir, durable: false, pg_bin }).await;
+            let server = server.unwrap_or_else(|error| panic!("{error}"));
+            prepare(&server.url("postgres"), &server).await;
+            assert!(send.send(server).is_ok());
+            std::future::pending::<()>().await;
+        });
+    });
+    receive.await.unwrap()
+}
+
+/// Drops what runs before this one left behind, and migrates the template.
+async fn prepare(url: &str, server: &embedded::Server) {
+    let mut postgres = admin(url).await;
+    postgres.execute("select pg_advisory_lock(20261123)").await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar(
+        "select datname from pg_database where datname like 'test\\_%' or datname like 'template\\_%'",
+    )
+    .fetch_all(&mut postgres)
+    .await
+    .unwrap();
+    let template = template();
+    for name in names.iter().filter(|name| **name != template && !is_of_living_process(name)) {
+        run(&mut postgres, format!("drop database if exists {name} with (force)")).await;
+    }
+    let making = format!("making_{template}");
+    if !names.contains(&template) {
+        // Renamed when complete: a run that dies in between leaves no half template.
+        run(&mut postgres, format!("drop database if exists {making} with (force)")).await;
+        run(&mut postgres, format!("create database {making}")).await;
+        let pool = db::connect(&server.url(&making).into(), 2).unwrap();
+        db::migrate(&pool).await.unwrap();
+        pool.close().await;
+        run(&mut postgres, format!("alter database {making} rename to {template}")).await;
+    }
+    postgres.close().await.unwrap();
+}
+
+fn is_of_living_process(database: &str) -> bool {
+    let process = database.strip_prefix("test_").and_then(|rest| rest.split('_').next()).unwrap_or_default();
+    PathBuf::from(format!("/proc/{process}")).exists()
+}

@@ -1,0 +1,13 @@
+//! The harness: an application of its own per test, actors that use the public API only, and the audit.
+
+mod actors;
+mod app;
+mod audit;
+mod clock;
+mod db;
+mod receiver;
+
+pub use actors::{Merchant, Reply};
+#[expect(unused_imports, reason = "part of the harness")]
+pub use app::{Settings, TestApp, connection, send};
+pub use receiver::{Received, Receiver};
