@@ -5,6 +5,8 @@ mod migrate;
 mod serve;
 mod tenant;
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
@@ -90,9 +92,14 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
-        LogFormat::Pretty => {
-            registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()?
-        }
+        LogFormat::Pretty => registry
+            .with(
+                fmt::layer()
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()?,
     }
     Ok(())
 }

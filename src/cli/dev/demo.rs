@@ -134,7 +134,7 @@ Paste these, one after another:
 # 1. Optional: get events at http://127.0.0.1:3000/webhooks (any port of yours); the answer has the signing secret
 curl -sS -X POST {api}/v1/webhook_endpoints \
   -H "Authorization: Bearer {key}" -H "X-Environment-ID: {environment}" -H "Content-Type: application/json" \
-  -d '{{"url":"http://127.0.0.1:3000/webhooks"}}'
+  -d '{{"url":"http://127.0.0.1:3000/webhooks"}}'; echo
 
 # 2. Create a checkout session
 SESSION=$(curl -sS -X POST {api}/v1/checkout/sessions \
@@ -143,10 +143,10 @@ SESSION=$(curl -sS -X POST {api}/v1/checkout/sessions \
   | tee /dev/stderr | sed -n 's/.*"id":"\(chk_[0-9A-Z]*\)".*/\1/p')
 
 # 3. Pay: open the payment_action.url from the answer in a browser, or
-curl -sS -X POST {sandbox}/_sandbox/links/$SESSION/pay -H "Content-Type: application/json" -d '{{"method":"upi","outcome":"success"}}'
+curl -sS -X POST {sandbox}/_sandbox/links/$SESSION/pay -H "Content-Type: application/json" -d '{{"method":"upi","outcome":"success"}}'; echo
 
 # 4. See that it is completed
-curl -sS "{api}/v1/checkout/sessions/$SESSION?wait=10" -H "Authorization: Bearer {key}" -H "X-Environment-ID: {environment}"
+curl -sS "{api}/v1/checkout/sessions/$SESSION?wait=10" -H "Authorization: Bearer {key}" -H "X-Environment-ID: {environment}"; echo
 
 Ctrl-C stops everything.
 "#
