@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod concurrency;
 mod health;
 mod journey;
+mod provider;
+mod return_page;
+mod settle;
 mod support;
