@@ -63,6 +63,22 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
     Ok(pool)
 }
 
+/// Creates `database` on the server of `url` unless it is there.
+pub async fn create_database(url: &SecretString, database: &str) -> Result<(), Error> {
+    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await?;
+    let exists =
+        sqlx::query_scalar::<_, bool>("select exists (select 1 from pg_database where datname = $1)")
+            .bind(database)
+            .fetch_one(&mut connection)
+            .await?;
+    if !exists {
+        // An identifier cannot be bound; the caller's is a constant.
+        let sql = format!("create database \"{}\"", database.replace('"', "\"\""));
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
+    }
+    connection.close().await
+}
+
 /// Brings the schema up to date. Takes an advisory lock, so that replicas may all try.
 pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
     MIGRATOR.run(pool).await

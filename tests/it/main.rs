@@ -5,4 +5,5 @@
 mod catalog;
 mod customers;
 mod health;
+mod journey;
 mod support;
