@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod catalog;
 mod concurrency;
+mod customers;
 mod health;
 mod journey;
 mod provider;
