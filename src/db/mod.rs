@@ -106,8 +106,12 @@ pub fn violated_constraint(error: &Error) -> Option<&str> {
 /// connections lost or exhausted, time-outs, shutdown, deadlock, read-only after a failover.
 pub fn is_unavailable(error: &Error) -> bool {
     match error {
-        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::Tls(_) | Error::WorkerCrashed => true,
-        Error::Protocol(_) => true,
+        Error::Io(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::Tls(_)
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => true,
         Error::Database(database) => database.code().is_some_and(|code| {
             matches!(&*code, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03")
                 || code.starts_with("08")
