@@ -70,15 +70,15 @@ impl Egress {
 
     /// Resolves by `lookup`.
     pub fn with_lookup(allow_private: bool, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
-        Self::build(allow_private, lookup, TOTAL_TIMEOUT)
+        Self::build(allow_private, &lookup, TOTAL_TIMEOUT)
     }
 
     fn build(
         allow_private: bool,
-        lookup: Arc<dyn Lookup>,
+        lookup: &Arc<dyn Lookup>,
         total_timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(&lookup) }, total_timeout);
+        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(lookup) }, total_timeout);
         let private = allow_private.then(|| client(Rules::new(Mode::Test, true))).transpose()?;
         Ok(Self { public: client(Rules::new(Mode::Live, false))?, private })
     }
@@ -104,7 +104,7 @@ impl Egress {
             _ => &self.public,
         };
         let sent = client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(classify)?;
+        let response = sent.map_err(|error| classify(&error))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let (status, retry_after) = (response.status(), retry_after.map(str::to_owned));
         Ok(Answer { status, retry_after, body: read_start(response).await })
@@ -144,8 +144,8 @@ fn kept(bytes: &[u8]) -> String {
     text
 }
 
-fn classify(error: reqwest::Error) -> SendError {
-    let mut cause: &dyn Error = &error;
+fn classify(error: &reqwest::Error) -> SendError {
+    let mut cause: &dyn Error = error;
     loop {
         if cause.is::<ForbiddenAddress>() {
             return SendError::ForbiddenAddress;
@@ -377,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_at_the_deadline_and_a_dripping_body_does_not_hide_the_status() {
-        let impatient = Egress::build(true, Arc::new(SystemLookup), Duration::from_millis(300));
+        let impatient = Egress::build(true, &(Arc::new(SystemLookup) as _), Duration::from_millis(300));
         let impatient = impatient.expect("TLS works");
         let (port, silent) = serve_one(|mut stream| stream.read(&mut [0]));
         let url = format!("http://127.0.0.1:{port}/");

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod deliveries;
 mod health;
 mod journey;
 mod support;
+mod webhook_endpoints;
