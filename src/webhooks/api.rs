@@ -20,10 +20,7 @@ use super::{
 use crate::{
     app::App,
     http::{ApiError, Body, Caller, IdPath, Named, Query, Violations, page},
-    kit::{
-        ids,
-        page::{Page, PageRequest},
-    },
+    kit::{ids, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
 

@@ -65,12 +65,12 @@ impl Egress {
     /// Resolves by the operating system. `allow_private` lets test environments reach http, loopback and
     /// private addresses. Fails when the platform's TLS set-up is broken.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(allow_private, Arc::new(SystemLookup))
+        Self::build(allow_private, &(Arc::new(SystemLookup) as _), TOTAL_TIMEOUT)
     }
 
     /// Resolves by `lookup`.
-    pub fn with_lookup(allow_private: bool, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
-        Self::build(allow_private, &lookup, TOTAL_TIMEOUT)
+    pub fn with_lookup(allow_private: bool, lookup: &Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+        Self::build(allow_private, lookup, TOTAL_TIMEOUT)
     }
 
     fn build(
@@ -286,7 +286,7 @@ mod tests {
             &["169.254.169.254"],
         ];
         let script = Script::new(answers);
-        let egress = Egress::with_lookup(false, script.clone()).expect("TLS works");
+        let egress = Egress::with_lookup(false, &(script.clone() as _)).expect("TLS works");
         for answer in answers {
             let sent =
                 post(&egress, Mode::Test, &format!("https://rebound.example:{}/", canary.port())).await;
@@ -300,7 +300,7 @@ mod tests {
     async fn a_name_that_changes_its_address_is_vetted_again() {
         let canary = Canary::new();
         let script = Script::new(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.3"]]);
-        let egress = Egress::with_lookup(true, script).expect("TLS works");
+        let egress = Egress::with_lookup(true, &(script as _)).expect("TLS works");
         let (port, server) = serve_one(|mut stream| {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").expect("a reader");
         });
@@ -328,7 +328,7 @@ mod tests {
     #[tokio::test]
     async fn literal_addresses_never_reach_the_resolver_and_are_vetted_all_the_same() {
         let canary = Canary::new();
-        let egress = Egress::with_lookup(true, Script::new(&[])).expect("TLS works");
+        let egress = Egress::with_lookup(true, &(Script::new(&[]) as _)).expect("TLS works");
         for host in ["127.0.0.3", "0x7f.3", "2130706435", "[::ffff:7f00:3]", "localhost"] {
             let url = format!("https://{host}:{}/", canary.port());
             let sent = egress.post(Rules::new(Mode::Test, false), &url, HeaderMap::new(), Vec::new()).await;

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod concurrency;
 mod deliveries;
 mod health;
 mod journey;
+mod provider;
+mod return_page;
+mod settle;
 mod support;
 mod webhook_endpoints;
