@@ -359,6 +359,7 @@ async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
         emit_completed(&app, &merchant).await;
     }
     merchant.endpoint(&calm).await;
+    app.clock().advance(TimeDelta::milliseconds(1));
     emit_completed(&app, &merchant).await;
     let first = Deliver.claim(app.state(), 64).await.unwrap();
     assert_eq!(first.len(), 9, "eight for one endpoint, one for the other, though it came last");
