@@ -19,11 +19,8 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Query, Violations},
-    kit::{
-        ids,
-        page::{Page, PageRequest},
-    },
+    http::{ApiError, Body, Caller, IdPath, Named, Query, Violations, page},
+    kit::{ids, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
 
@@ -130,10 +127,10 @@ async fn list(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<EndpointResponse>>, ApiError> {
-    let request = query.checked()?;
+    let request = page(query.limit, query.offset)?;
     let (endpoints, total) = store::list_endpoints(&app.pool, caller.scope, request).await?;
-    let page = Page::new(endpoints, total, request);
-    Ok(Json(page.map(|endpoint| EndpointResponse::new(caller, endpoint))))
+    let endpoints = Page::new(endpoints, total, request);
+    Ok(Json(endpoints.map(|endpoint| EndpointResponse::new(caller, endpoint))))
 }
 
 async fn delete(
@@ -160,7 +157,7 @@ async fn list_deliveries(
     IdPath(id): IdPath<EndpointId>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
-    let request = query.checked()?;
+    let request = page(query.limit, query.offset)?;
     store::find_endpoint(&app.pool, caller.scope, id).await?.ok_or_else(endpoint::missing)?;
     let (deliveries, total) = store::list_deliveries(&app.pool, caller.scope, id, request).await?;
     Ok(Json(Page::new(deliveries, total, request)))
@@ -170,8 +167,8 @@ async fn list_deliveries(
 struct EventQuery {
     event_type: Option<String>,
     checkout_session_id: Option<String>,
-    limit: Option<String>,
-    offset: Option<String>,
+    limit: Option<i64>,
+    offset: Option<i64>,
 }
 
 async fn list_events(
@@ -179,7 +176,7 @@ async fn list_events(
     State(app): State<App>,
     Query(query): Query<EventQuery>,
 ) -> Result<Json<Page<Box<RawValue>>>, ApiError> {
-    let request = PageQuery { limit: query.limit, offset: query.offset }.checked()?;
+    let request = page(query.limit, query.offset)?;
     let event_type = query.event_type.map(|name| name.parse::<EventType>()).transpose();
     let event_type =
         event_type.map_err(|error| ApiError::validation("event_type", &format!("must be known: {error}")))?;
@@ -211,27 +208,8 @@ fn parse_body(body: &[u8]) -> Result<Box<RawValue>, ApiError> {
 
 #[derive(Deserialize)]
 struct PageQuery {
-    limit: Option<String>,
-    offset: Option<String>,
-}
-
-impl PageQuery {
-    fn checked(&self) -> Result<PageRequest, ApiError> {
-        let mut violations = Violations::default();
-        let mut number = |text: &Option<String>, field, default, range: std::ops::RangeInclusive<i64>| {
-            let Some(text) = text else { return default };
-            let number = text.parse().ok().filter(|number| range.contains(number));
-            if number.is_none() {
-                let (from, to) = (range.start(), range.end());
-                violations.add(field, format!("must be a whole number from {from} to {to}"));
-            }
-            number.unwrap_or(default)
-        };
-        let limit = number(&self.limit, "limit", PageRequest::DEFAULT_LIMIT, 1..=PageRequest::MAX_LIMIT);
-        let offset = number(&self.offset, "offset", 0, 0..=i64::from(i32::MAX));
-        violations.finish()?;
-        Ok(PageRequest { limit, offset })
-    }
+    limit: Option<i64>,
+    offset: Option<i64>,
 }
 
 fn check(mut violations: Violations, rules: Rules, request: EndpointRequest) -> Result<Change, ApiError> {

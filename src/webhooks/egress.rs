@@ -65,20 +65,20 @@ impl Egress {
     /// Resolves by the operating system. `allow_private` lets test environments reach http, loopback and
     /// private addresses. Fails when the platform's TLS set-up is broken.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(allow_private, Arc::new(SystemLookup))
+        Self::build(allow_private, &(Arc::new(SystemLookup) as _), TOTAL_TIMEOUT)
     }
 
     /// Resolves by `lookup`.
-    pub fn with_lookup(allow_private: bool, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+    pub fn with_lookup(allow_private: bool, lookup: &Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
         Self::build(allow_private, lookup, TOTAL_TIMEOUT)
     }
 
     fn build(
         allow_private: bool,
-        lookup: Arc<dyn Lookup>,
+        lookup: &Arc<dyn Lookup>,
         total_timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(&lookup) }, total_timeout);
+        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(lookup) }, total_timeout);
         let private = allow_private.then(|| client(Rules::new(Mode::Test, true))).transpose()?;
         Ok(Self { public: client(Rules::new(Mode::Live, false))?, private })
     }
@@ -104,7 +104,7 @@ impl Egress {
             _ => &self.public,
         };
         let sent = client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(classify)?;
+        let response = sent.map_err(|error| classify(&error))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let (status, retry_after) = (response.status(), retry_after.map(str::to_owned));
         Ok(Answer { status, retry_after, body: read_start(response).await })
@@ -144,8 +144,8 @@ fn kept(bytes: &[u8]) -> String {
     text
 }
 
-fn classify(error: reqwest::Error) -> SendError {
-    let mut cause: &dyn Error = &error;
+fn classify(error: &reqwest::Error) -> SendError {
+    let mut cause: &dyn Error = error;
     loop {
         if cause.is::<ForbiddenAddress>() {
             return SendError::ForbiddenAddress;
@@ -286,7 +286,7 @@ mod tests {
             &["169.254.169.254"],
         ];
         let script = Script::new(answers);
-        let egress = Egress::with_lookup(false, script.clone()).expect("TLS works");
+        let egress = Egress::with_lookup(false, &(script.clone() as _)).expect("TLS works");
         for answer in answers {
             let sent =
                 post(&egress, Mode::Test, &format!("https://rebound.example:{}/", canary.port())).await;
@@ -300,7 +300,7 @@ mod tests {
     async fn a_name_that_changes_its_address_is_vetted_again() {
         let canary = Canary::new();
         let script = Script::new(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.3"]]);
-        let egress = Egress::with_lookup(true, script).expect("TLS works");
+        let egress = Egress::with_lookup(true, &(script as _)).expect("TLS works");
         let (port, server) = serve_one(|mut stream| {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").expect("a reader");
         });
@@ -328,7 +328,7 @@ mod tests {
     #[tokio::test]
     async fn literal_addresses_never_reach_the_resolver_and_are_vetted_all_the_same() {
         let canary = Canary::new();
-        let egress = Egress::with_lookup(true, Script::new(&[])).expect("TLS works");
+        let egress = Egress::with_lookup(true, &(Script::new(&[]) as _)).expect("TLS works");
         for host in ["127.0.0.3", "0x7f.3", "2130706435", "[::ffff:7f00:3]", "localhost"] {
             let url = format!("https://{host}:{}/", canary.port());
             let sent = egress.post(Rules::new(Mode::Test, false), &url, HeaderMap::new(), Vec::new()).await;
@@ -377,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_at_the_deadline_and_a_dripping_body_does_not_hide_the_status() {
-        let impatient = Egress::build(true, Arc::new(SystemLookup), Duration::from_millis(300));
+        let impatient = Egress::build(true, &(Arc::new(SystemLookup) as _), Duration::from_millis(300));
         let impatient = impatient.expect("TLS works");
         let (port, silent) = serve_one(|mut stream| stream.read(&mut [0]));
         let url = format!("http://127.0.0.1:{port}/");

@@ -76,13 +76,13 @@ mod tests {
         DateTime::from_timestamp(784_111_777, 0).expect("Sun, 06 Nov 1994 08:49:37 GMT")
     }
 
-    fn answer(status: StatusCode, retry_after: Option<&str>) -> Result<Answer, SendError> {
-        Ok(Answer { status, retry_after: retry_after.map(Into::into), body: String::new() })
+    fn answer(status: StatusCode, retry_after: Option<&str>) -> Answer {
+        Answer { status, retry_after: retry_after.map(Into::into), body: String::new() }
     }
 
     #[test]
     fn a_status_decides() {
-        let verdict = |status| judge(1, &answer(status, None), now(), 0.5);
+        let verdict = |status| judge(1, &Ok(answer(status, None)), now(), 0.5);
         assert_eq!(verdict(StatusCode::OK), Verdict::Delivered);
         assert_eq!(verdict(StatusCode::NO_CONTENT), Verdict::Delivered);
         assert_eq!(verdict(StatusCode::GONE), Verdict::Gone);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn there_are_ten_attempts_on_the_published_schedule() {
-        let failed = answer(StatusCode::INTERNAL_SERVER_ERROR, None);
+        let failed = Ok(answer(StatusCode::INTERNAL_SERVER_ERROR, None));
         let minutes = 60;
         let hours = 60 * minutes;
         let published = [
@@ -143,7 +143,7 @@ mod tests {
             ("1.5", 240),
             ("Mon, 06 Nov 1994 08:57:07 GMT", 240),
         ] {
-            let verdict = judge(2, &answer(StatusCode::SERVICE_UNAVAILABLE, Some(text)), now(), 0.0);
+            let verdict = judge(2, &Ok(answer(StatusCode::SERVICE_UNAVAILABLE, Some(text))), now(), 0.0);
             assert_eq!(verdict, Verdict::Retry(Duration::from_secs(seconds)), "{text:?}");
         }
     }

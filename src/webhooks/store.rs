@@ -455,17 +455,16 @@ pub async fn claim_deliveries_any_scope(
         with ranked as (
             select due.environment_id, due.id, due.next_attempt_at,
                 row_number() over (
-                    partition by due.environment_id, due.endpoint_id order by due.next_attempt_at, due.sequence
+                    partition by due.environment_id, due.endpoint_id order by due.next_attempt_at, e.sequence
                 ) as place
             from unnest($1::uuid[], $2::uuid[]) as locked (environment_id, endpoint_id)
             cross join lateral (
-                select d.environment_id, d.endpoint_id, d.id, d.next_attempt_at, e.sequence
+                select d.environment_id, d.endpoint_id, d.id, d.event_id, d.next_attempt_at
                 from deliveries d
-                join events e on e.environment_id = d.environment_id and e.id = d.event_id
                 where d.environment_id = locked.environment_id and d.endpoint_id = locked.endpoint_id
                     and d.delivery_status = 'pending' and d.next_attempt_at <= $3
                     and (d.lease_expires_at is null or d.lease_expires_at <= $3)
-                order by d.next_attempt_at, e.sequence
+                order by d.next_attempt_at
                 limit greatest(0, $4 - (
                     select count(*)
                     from deliveries f
@@ -474,6 +473,7 @@ pub async fn claim_deliveries_any_scope(
                 ))
                 for no key update of d skip locked
             ) due
+            join events e on e.environment_id = due.environment_id and e.id = due.event_id
         ),
         chosen as (
             select environment_id, id from ranked order by place, next_attempt_at limit $5
