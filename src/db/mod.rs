@@ -23,6 +23,9 @@ pub type Tx = sqlx::PgConnection;
 /// What the driver reports.
 pub type Error = sqlx::Error;
 
+/// Log directive that drops Postgres's notices: they are for people at a prompt.
+pub const QUIET_NOTICES: &str = "sqlx::postgres::notice=off";
+
 /// All migrations, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 

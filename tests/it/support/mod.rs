@@ -10,4 +10,4 @@ mod receiver;
 pub use actors::{Merchant, Reply};
 #[expect(unused_imports, reason = "part of the harness")]
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
-pub use receiver::Receiver;
+pub use receiver::{Received, Receiver};
