@@ -289,6 +289,7 @@ impl From<QuoteError> for ApiError {
             QuoteError::PeriodNotChosen => "billing_period_required",
             QuoteError::NotRecurring => "not_recurring",
             QuoteError::ZeroTotal => "plan_zero_amount",
+            QuoteError::NotPayable => "amount_not_payable",
             QuoteError::Overflow => "amount_too_large",
         };
         Self::invalid_request(reason, error.to_string())
