@@ -20,6 +20,9 @@ create table webhook_endpoints (
         check ((previous_secret_sealed is null) = (previous_secret_expires_at is null))
 );
 
+create index webhook_endpoints_by_creation on webhook_endpoints (environment_id, created_at desc, id desc)
+    where deleted_at is null;
+
 create table events (
     environment_id  uuid        not null references environments (id),
     id              uuid        not null,
@@ -34,7 +37,7 @@ create table events (
     constraint events_sequence_once unique (environment_id, subject_id, sequence)
 );
 
-create index events_by_creation on events (environment_id, created_at desc, id desc);
+create index events_by_creation on events (environment_id, created_at desc, sequence desc, id desc);
 
 create table deliveries (
     environment_id      uuid        not null,
@@ -59,10 +62,17 @@ create table deliveries (
     constraint deliveries_once unique (environment_id, event_id, endpoint_id),
     -- exhausted: every attempt of the schedule failed. cancelled: the endpoint was disabled or deleted first.
     constraint deliveries_status_known check (delivery_status in ('pending', 'delivered', 'exhausted', 'cancelled')),
-    constraint deliveries_pending_is_due check ((delivery_status = 'pending') = (next_attempt_at is not null))
+    constraint deliveries_pending_is_due check ((delivery_status = 'pending') = (next_attempt_at is not null)),
+    constraint deliveries_lease_complete check ((lease_token is null) = (lease_expires_at is null)),
+    constraint deliveries_lease_of_pending check (lease_token is null or delivery_status = 'pending')
 );
 
-create index deliveries_due on deliveries (next_attempt_at) where delivery_status = 'pending';
+-- The claim goes from endpoint to endpoint and takes each one's first due rows: one endpoint's backlog, however
+-- long, costs the others nothing.
+create index deliveries_pending on deliveries (environment_id, endpoint_id, next_attempt_at)
+    where delivery_status = 'pending';
+-- How many are under way at an endpoint.
+create index deliveries_leased on deliveries (environment_id, endpoint_id) where lease_token is not null;
 create index deliveries_by_endpoint on deliveries (environment_id, endpoint_id, created_at desc);
 
 -- One row per request that was sent. Facts: inserted, never changed.

@@ -99,6 +99,19 @@ impl Config {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
+    /// Reads the process's environment, with other defaults: logs for people, and webhooks to this machine.
+    pub fn for_dev() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+            let given = std::env::var(name).ok();
+            given.or_else(|| match name {
+                "CHECKOUTD_LOG_FORMAT" => Some("pretty".to_owned()),
+                "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS" => Some("true".to_owned()),
+                _ => None,
+            })
+        })
+    }
+
     /// Reads from `lookup`; an empty value counts as absent.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, errors: Vec::new() };

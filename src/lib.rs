@@ -11,10 +11,12 @@
 //! - [`razorpay`]: the provider's client; [`inbox`]: its events; [`sandbox`]: a simulator of it
 //! - [`webhooks`]: events to merchants
 //! - [`http`], [`db`], [`worker`], [`kit`]: what the slices stand on
+//! - [`cli`]: one file per command
 
 pub mod app;
 pub mod catalog;
 pub mod checkout;
+pub mod cli;
 pub mod config;
 pub mod customers;
 pub mod db;

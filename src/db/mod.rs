@@ -23,6 +23,9 @@ pub type Tx = sqlx::PgConnection;
 /// What the driver reports.
 pub type Error = sqlx::Error;
 
+/// Log directive that drops Postgres's notices: they are for people at a prompt.
+pub const QUIET_NOTICES: &str = "sqlx::postgres::notice=off";
+
 /// All migrations, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -63,6 +66,22 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
     Ok(pool)
 }
 
+/// Creates `database` on the server of `url` unless it is there.
+pub async fn create_database(url: &SecretString, database: &str) -> Result<(), Error> {
+    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await?;
+    let exists =
+        sqlx::query_scalar::<_, bool>("select exists (select 1 from pg_database where datname = $1)")
+            .bind(database)
+            .fetch_one(&mut connection)
+            .await?;
+    if !exists {
+        // An identifier cannot be bound; the caller's is a constant.
+        let sql = format!("create database \"{}\"", database.replace('"', "\"\""));
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
+    }
+    connection.close().await
+}
+
 /// Brings the schema up to date. Takes an advisory lock, so that replicas may all try.
 pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
     MIGRATOR.run(pool).await
@@ -98,8 +117,12 @@ pub fn violated_constraint(error: &Error) -> Option<&str> {
 /// connections lost or exhausted, time-outs, shutdown, deadlock, read-only after a failover.
 pub fn is_unavailable(error: &Error) -> bool {
     match error {
-        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::Tls(_) | Error::WorkerCrashed => true,
-        Error::Protocol(_) => true,
+        Error::Io(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::Tls(_)
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => true,
         Error::Database(database) => database.code().is_some_and(|code| {
             matches!(&*code, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03")
                 || code.starts_with("08")

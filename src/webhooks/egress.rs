@@ -14,7 +14,7 @@ use super::target::{Rejection, Rules};
 use crate::tenancy::Mode;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the first byte of the connection to the last of the answer.
+/// From the look-up of the name to the last byte that is read of the answer.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// What is read of an answer, and what is kept of it.
 const READ_LIMIT_BYTES: usize = 16 * 1024;
@@ -65,12 +65,20 @@ impl Egress {
     /// Resolves by the operating system. `allow_private` lets test environments reach http, loopback and
     /// private addresses. Fails when the platform's TLS set-up is broken.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(allow_private, Arc::new(SystemLookup))
+        Self::build(allow_private, &(Arc::new(SystemLookup) as _), TOTAL_TIMEOUT)
     }
 
     /// Resolves by `lookup`.
-    pub fn with_lookup(allow_private: bool, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
-        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(&lookup) });
+    pub fn with_lookup(allow_private: bool, lookup: &Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+        Self::build(allow_private, lookup, TOTAL_TIMEOUT)
+    }
+
+    fn build(
+        allow_private: bool,
+        lookup: &Arc<dyn Lookup>,
+        total_timeout: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        let client = |rules| client(VettedResolver { rules, lookup: Arc::clone(lookup) }, total_timeout);
         let private = allow_private.then(|| client(Rules::new(Mode::Test, true))).transpose()?;
         Ok(Self { public: client(Rules::new(Mode::Live, false))?, private })
     }
@@ -96,14 +104,14 @@ impl Egress {
             _ => &self.public,
         };
         let sent = client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(classify)?;
+        let response = sent.map_err(|error| classify(&error))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let (status, retry_after) = (response.status(), retry_after.map(str::to_owned));
         Ok(Answer { status, retry_after, body: read_start(response).await })
     }
 }
 
-fn client(resolver: VettedResolver) -> Result<Client, reqwest::Error> {
+fn client(resolver: VettedResolver, total_timeout: Duration) -> Result<Client, reqwest::Error> {
     Client::builder()
         .dns_resolver(resolver)
         .redirect(reqwest::redirect::Policy::none())
@@ -111,7 +119,7 @@ fn client(resolver: VettedResolver) -> Result<Client, reqwest::Error> {
         .no_proxy()
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TOTAL_TIMEOUT)
+        .timeout(total_timeout)
         .pool_max_idle_per_host(8)
         .pool_idle_timeout(Duration::from_secs(30))
         .http2_max_header_list_size(16 * 1024)
@@ -136,8 +144,8 @@ fn kept(bytes: &[u8]) -> String {
     text
 }
 
-fn classify(error: reqwest::Error) -> SendError {
-    let mut cause: &dyn Error = &error;
+fn classify(error: &reqwest::Error) -> SendError {
+    let mut cause: &dyn Error = error;
     loop {
         if cause.is::<ForbiddenAddress>() {
             return SendError::ForbiddenAddress;
@@ -182,5 +190,214 @@ struct SystemLookup;
 impl Lookup for SystemLookup {
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        io::{Read, Write},
+        net::{IpAddr, TcpListener, TcpStream},
+        sync::Mutex,
+    };
+
+    use tokio::task::{JoinHandle, spawn_blocking};
+
+    use super::*;
+
+    /// Answers look-ups with a script of address lists, and counts them.
+    struct Script(Mutex<VecDeque<Vec<SocketAddr>>>);
+
+    impl Script {
+        fn new(answers: &[&[&str]]) -> Arc<Self> {
+            let parse = |text: &&str| SocketAddr::new(text.parse::<IpAddr>().expect("an address"), 0);
+            Arc::new(Self(Mutex::new(answers.iter().map(|list| list.iter().map(parse).collect()).collect())))
+        }
+
+        fn left(&self) -> usize {
+            self.0.lock().expect("not poisoned").len()
+        }
+    }
+
+    impl Lookup for Script {
+        fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+            let next =
+                self.0.lock().expect("not poisoned").pop_front().expect("no more look-ups than scripted");
+            Box::pin(async move { Ok(next) })
+        }
+    }
+
+    /// Listens where nobody may connect.
+    struct Canary(TcpListener);
+
+    impl Canary {
+        fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.3:0").expect("loopback is 127/8");
+            listener.set_nonblocking(true).expect("a socket");
+            Self(listener)
+        }
+
+        fn port(&self) -> u16 {
+            self.0.local_addr().expect("bound").port()
+        }
+
+        fn was_dialled(&self) -> bool {
+            self.0.accept().is_ok()
+        }
+    }
+
+    /// Serves one connection on loopback with `serve`, which gets it after the request's head arrived.
+    fn serve_one<T: Send + 'static>(
+        serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+    ) -> (u16, JoinHandle<T>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let server = spawn_blocking(move || {
+            let (mut stream, _) = listener.accept().expect("the request under test");
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("a request") == 1 {
+                head.push(byte[0]);
+            }
+            serve(stream)
+        });
+        (port, server)
+    }
+
+    async fn post(egress: &Egress, mode: Mode, url: &str) -> Result<Answer, SendError> {
+        egress.post(egress.rules(mode), url, HeaderMap::new(), Vec::new()).await
+    }
+
+    fn local() -> Egress {
+        Egress::new(true).expect("TLS works")
+    }
+
+    #[tokio::test]
+    async fn one_bad_address_rejects_them_all_and_nothing_is_dialled() {
+        let canary = Canary::new();
+        let answers: &[&[&str]] = &[
+            &["127.0.0.3"],
+            &["93.184.215.14", "127.0.0.3"],
+            &["127.0.0.3", "93.184.215.14"],
+            &["::ffff:127.0.0.3"],
+            &["64:ff9b::7f00:3"],
+            &["2606:4700::1111", "fd00:ec2::254"],
+            &["169.254.169.254"],
+        ];
+        let script = Script::new(answers);
+        let egress = Egress::with_lookup(false, &(script.clone() as _)).expect("TLS works");
+        for answer in answers {
+            let sent =
+                post(&egress, Mode::Test, &format!("https://rebound.example:{}/", canary.port())).await;
+            assert_eq!(sent, Err(SendError::ForbiddenAddress), "{answer:?}");
+        }
+        assert_eq!(script.left(), 0, "every request looked its host up anew");
+        assert!(!canary.was_dialled());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_address_is_vetted_again() {
+        let canary = Canary::new();
+        let script = Script::new(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.3"]]);
+        let egress = Egress::with_lookup(true, &(script as _)).expect("TLS works");
+        let (port, server) = serve_one(|mut stream| {
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").expect("a reader");
+        });
+        let url = format!("http://rebound.example:{port}/");
+        assert_eq!(
+            post(&egress, Mode::Test, &url).await.map(|answer| answer.status),
+            Ok(StatusCode::NO_CONTENT)
+        );
+        server.await.expect("the server is well");
+        assert_eq!(post(&egress, Mode::Test, &url).await, Err(SendError::ForbiddenAddress));
+        // The canary is a canary: where it is allowed, it is reached.
+        let (url, dialled) = (format!("http://rebound.example:{}/", canary.port()), canary);
+        let reached = spawn_blocking(move || {
+            loop {
+                if dialled.was_dialled() {
+                    return;
+                }
+                std::thread::yield_now();
+            }
+        });
+        assert!(matches!(post(&egress, Mode::Test, &url).await, Err(SendError::Failed(_))));
+        reached.await.expect("the canary is well");
+    }
+
+    #[tokio::test]
+    async fn literal_addresses_never_reach_the_resolver_and_are_vetted_all_the_same() {
+        let canary = Canary::new();
+        let egress = Egress::with_lookup(true, &(Script::new(&[]) as _)).expect("TLS works");
+        for host in ["127.0.0.3", "0x7f.3", "2130706435", "[::ffff:7f00:3]", "localhost"] {
+            let url = format!("https://{host}:{}/", canary.port());
+            let sent = egress.post(Rules::new(Mode::Test, false), &url, HeaderMap::new(), Vec::new()).await;
+            assert_eq!(sent, Err(SendError::Rejected(Rejection::Address)), "{host}");
+            let sent = post(&egress, Mode::Live, &format!("https://{host}/")).await;
+            assert_eq!(sent, Err(SendError::Rejected(Rejection::Address)), "{host} in a live environment");
+        }
+        assert!(!canary.was_dialled());
+    }
+
+    #[tokio::test]
+    async fn redirects_are_answers() {
+        let canary = Canary::new();
+        for status in [301, 302, 303, 307, 308] {
+            let location = format!("http://127.0.0.3:{}/", canary.port());
+            let (port, server) = serve_one(move |mut stream| {
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} Elsewhere\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+                )
+            });
+            let answer = post(&local(), Mode::Test, &format!("http://127.0.0.1:{port}/")).await;
+            assert_eq!(answer.expect("an answer").status.as_u16(), status);
+            server.await.expect("the server is well").expect("a reader");
+        }
+        assert!(!canary.was_dialled());
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_cut() {
+        let (port, server) = serve_one(|mut stream| {
+            stream.write_all(b"HTTP/1.1 500 Oops\r\n\r\n").expect("a reader");
+            let chunk = [b'x'; 4096];
+            let mut written = 0_usize;
+            // Ends by the client's hanging up; the buffers of both ends are far below this many bytes.
+            while written < 1_000_000_000 && stream.write_all(&chunk).is_ok() {
+                written += chunk.len();
+            }
+            written
+        });
+        let answer =
+            post(&local(), Mode::Test, &format!("http://127.0.0.1:{port}/")).await.expect("an answer");
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (500, KEEP_LIMIT_BYTES));
+        assert!(server.await.expect("the server is well") < 100_000_000);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_at_the_deadline_and_a_dripping_body_does_not_hide_the_status() {
+        let impatient = Egress::build(true, &(Arc::new(SystemLookup) as _), Duration::from_millis(300));
+        let impatient = impatient.expect("TLS works");
+        let (port, silent) = serve_one(|mut stream| stream.read(&mut [0]));
+        let url = format!("http://127.0.0.1:{port}/");
+        assert_eq!(post(&impatient, Mode::Test, &url).await, Err(SendError::TimedOut));
+        silent.await.expect("the server is well").expect("the client hung up");
+
+        let (port, dripping) = serve_one(|mut stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nab").expect("a reader");
+            stream.read(&mut [0])
+        });
+        let answer = post(&impatient, Mode::Test, &format!("http://127.0.0.1:{port}/")).await;
+        let expected = Answer { status: StatusCode::OK, retry_after: None, body: "ab".into() };
+        assert_eq!(answer, Ok(expected));
+        dripping.await.expect("the server is well").expect("the client hung up");
+    }
+
+    #[test]
+    fn what_is_kept_can_be_stored() {
+        assert_eq!(kept(b"a\0b\xff"), "ab\u{fffd}");
+        let wide = "\u{20b9}".repeat(1000);
+        assert_eq!(kept(wide.as_bytes()), "\u{20b9}".repeat(341));
     }
 }

@@ -61,14 +61,14 @@ impl Rules {
         {
             return Err(Rejection::Port);
         }
-        self.vet_host(url.host().ok_or(Rejection::Malformed)?)?;
+        self.vet_host(&url.host().ok_or(Rejection::Malformed)?)?;
         Ok(url)
     }
 
-    fn vet_host(self, host: Host<&str>) -> Result<(), Rejection> {
+    fn vet_host(self, host: &Host<&str>) -> Result<(), Rejection> {
         let allowed = match host {
-            Host::Ipv4(address) => self.admits(address.into()),
-            Host::Ipv6(address) => self.admits(address.into()),
+            Host::Ipv4(address) => self.admits((*address).into()),
+            Host::Ipv6(address) => self.admits((*address).into()),
             Host::Domain(name) => self.private_allowed || !is_localhost(name),
         };
         if allowed { Ok(()) } else { Err(Rejection::Address) }

@@ -2,6 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod architecture;
+mod catalog;
+mod concurrency;
+mod customers;
+mod deliveries;
 mod health;
+mod journey;
+mod provider;
 mod reads;
+mod return_page;
+mod settle;
 mod support;
+mod webhook_endpoints;

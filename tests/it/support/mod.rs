@@ -9,5 +9,5 @@ mod receiver;
 
 pub use actors::{Merchant, Reply};
 #[expect(unused_imports, reason = "part of the harness")]
-pub use app::{Settings, TestApp, connection, send};
+pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
 pub use receiver::{Received, Receiver};

@@ -1,0 +1,114 @@
+//! The command line: one file per command.
+
+mod dev;
+mod migrate;
+mod serve;
+mod tenant;
+
+use std::io::IsTerminal;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    app::{App, Parts},
+    config::{Config, LogFormat},
+    db,
+    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    razorpay, webhooks,
+    worker::Wake,
+};
+
+/// Hosted checkout sessions: subscriptions paid by Razorpay payment links, kept true in Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "checkoutd", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service with a private Postgres and a Razorpay sandbox; needs no set-up.
+    Dev,
+    /// Run the API and the workers. Configured by environment variables (.env.example).
+    Serve(serve::Options),
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Manage tenants.
+    Tenant(tenant::Options),
+}
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Dev => dev::run().await,
+        Command::Serve(options) => serve::run(&options).await,
+        Command::Migrate => migrate::run().await,
+        Command::Tenant(options) => tenant::run(options).await,
+    }
+}
+
+/// Builds the service's parts. Names every variable that is missing.
+fn build(config: Config) -> anyhow::Result<App> {
+    let (Some(url), Some(key)) = (&config.database_url, &config.encryption_key) else {
+        let missing = [
+            config.database_url.is_none().then_some("DATABASE_URL must be a Postgres URL"),
+            config
+                .encryption_key
+                .is_none()
+                .then_some("CHECKOUTD_ENCRYPTION_KEY must be set (openssl rand -base64 32)"),
+        ];
+        bail!("invalid configuration:\n  {}", missing.into_iter().flatten().collect::<Vec<_>>().join("\n  "));
+    };
+    build_with(&config, url, key)
+}
+
+fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow::Result<App> {
+    let clock = Clock::system();
+    let ids = Ids::random(clock.clone());
+    Ok(App::new(Parts {
+        // The URL may hold a password: its text stays out of the error.
+        pool: db::connect(url, config.database_pool_size)
+            .map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"))?,
+        sealer: Sealer::parse(key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
+        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone())?,
+        egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
+        wake: Wake::default(),
+        clock,
+        ids,
+        config: config.clone(),
+    }))
+}
+
+/// Sends log lines to standard error, so that standard output is the command's own.
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).context("CHECKOUTD_LOG")?;
+    let filter = filter.add_directive(db::QUIET_NOTICES.parse()?);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.log_format {
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
+        LogFormat::Pretty => registry
+            .with(
+                fmt::layer()
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()?,
+    }
+    Ok(())
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+async fn stop_signal() -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! `checkoutd serve`
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{App, Config, build, db, start_logging, stop_signal};
+use crate::{http, worker};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Run only a part, so that the parts can be scaled apart.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// A part of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Requests in.
+    Api,
+    /// Deliveries, deadlines, refunds, provider events that wait.
+    Workers,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then finishes what was accepted.
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    let config = Config::from_env()?;
+    start_logging(&config)?;
+    let app = build(config)?;
+    if !db::is_ready(&app.pool).await.context("the database cannot be reached")? {
+        bail!("the database is not migrated: run checkoutd migrate");
+    }
+    let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    if options.only != Some(Part::Api) {
+        worker::start_all(&app, &tasks, &shutdown);
+    }
+    if options.only != Some(Part::Workers) {
+        let bound = http::bind(app.config.bind).await.context("CHECKOUTD_BIND")?;
+        tracing::info!(address = %bound.addr, "listening");
+        let (router, stop) = (http::router(app.clone()), shutdown.clone());
+        tasks.spawn(async move { http::serve(bound, router, stop.cancelled_owned()).await });
+    }
+    stop_signal().await?;
+    stop(&app, tasks, &shutdown).await;
+    Ok(())
+}
+
+/// Stops claiming and accepting, waits for what is under way, closes the pool.
+pub async fn stop(app: &App, tasks: TaskTracker, shutdown: &CancellationToken) {
+    tracing::info!("stopping");
+    shutdown.cancel();
+    tasks.close();
+    tasks.wait().await;
+    app.pool.close().await;
+}

@@ -1,0 +1,192 @@
+//! The worker that sends what waits. At least once: a crash between the answer and its record sends again,
+//! with the same `webhook-id` and the same bytes.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::{
+    DeliveryId, EndpointId, EventId,
+    egress::{Answer, SendError},
+    endpoint::secret_place,
+    schedule::{self, Verdict},
+    sign, store,
+};
+use crate::{
+    app::App,
+    db,
+    tenancy::{Mode, Scope},
+    worker::{Job, Work},
+};
+
+/// Twice the total deadline of a request: by then the worker that held it is gone or has recorded it.
+const LEASE: TimeDelta = TimeDelta::seconds(30);
+/// An endpoint that hangs can hold this many slots, no more, over all replicas.
+const IN_FLIGHT_PER_ENDPOINT: i64 = 8;
+
+/// Delivers events.
+pub struct Deliver;
+
+/// A claimed delivery with all that is needed to send it.
+pub struct Lease {
+    pub(super) scope: Scope,
+    pub(super) mode: Mode,
+    pub(super) id: DeliveryId,
+    pub(super) endpoint: EndpointId,
+    pub(super) event: EventId,
+    pub(super) token: Uuid,
+    pub(super) attempts_before: i32,
+    /// Frozen when the event happened.
+    pub(super) body: Vec<u8>,
+    pub(super) url: String,
+    pub(super) enabled: bool,
+    pub(super) secret: Vec<u8>,
+    pub(super) previous_secret: Option<Vec<u8>>,
+    pub(super) previous_secret_expires_at: Option<DateTime<Utc>>,
+}
+
+/// An attempt as it is recorded, and what becomes of the delivery.
+pub struct Finish {
+    pub status: &'static str,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub attempt_id: Uuid,
+    pub response_code: Option<i32>,
+    pub response_body: Option<String>,
+    pub error: Option<String>,
+    pub duration_ms: i64,
+    pub attempted_at: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+}
+
+impl Job for Deliver {
+    type Lease = Lease;
+    const WORK: Work = Work::Deliveries;
+    const SLOTS: usize = 64;
+    const POLL: Duration = Duration::from_secs(1);
+
+    async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
+        if free == 0 {
+            return Ok(Vec::new());
+        }
+        let now = app.clock.now();
+        let claim = store::Claim {
+            token: app.ids.uuid(),
+            now,
+            expires_at: now + LEASE,
+            cap: IN_FLIGHT_PER_ENDPOINT,
+            limit: i64::try_from(free).unwrap_or(i64::MAX),
+        };
+        let claim = Arc::new(claim);
+        let leases = db::transact(&app.pool, "claim_deliveries", move |tx| {
+            let claim = Arc::clone(&claim);
+            Box::pin(async move {
+                let endpoints =
+                    store::lock_due_endpoints_any_scope(tx, claim.now, claim.cap, claim.limit).await?;
+                if endpoints.0.is_empty() {
+                    return Ok::<_, db::Error>(Vec::new());
+                }
+                store::claim_deliveries_any_scope(tx, &endpoints, &claim).await
+            })
+        });
+        Ok(leases.await?)
+    }
+
+    async fn step(&self, app: &App, mut lease: Lease) -> anyhow::Result<()> {
+        // An event can be emitted while its endpoint is being disabled: such a delivery comes this far.
+        if !lease.enabled {
+            store::cancel_claimed_delivery(&app.pool, &lease, app.clock.now()).await?;
+            return Ok(());
+        }
+        let attempted_at = app.clock.now();
+        let headers = headers(app, &lease, attempted_at)?;
+        let body = std::mem::take(&mut lease.body);
+        let result = app.egress.post(app.egress.rules(lease.mode), &lease.url, headers, body).await;
+        let finished_at = app.clock.now();
+        let attempt = usize::try_from(lease.attempts_before).unwrap_or_default() + 1;
+        let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
+        let finish = finish(app, verdict, result, attempted_at, finished_at);
+        let recorded = match verdict {
+            Verdict::Gone => finish_gone(app, lease, finish).await?,
+            _ => store::finish_delivery(&mut *app.pool.acquire().await?, &lease, &finish).await?,
+        };
+        if !recorded {
+            tracing::info!("a delivery's lease was lost before its attempt was recorded");
+        }
+        // The endpoint has a free place again; what waits for it need not wait for the next poll.
+        app.wake.notify(Work::Deliveries);
+        Ok(())
+    }
+}
+
+fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<HeaderMap> {
+    let place = secret_place(lease.scope.environment, lease.endpoint);
+    let kept = lease.previous_secret_expires_at.is_some_and(|expires_at| expires_at > now);
+    let previous = lease.previous_secret.iter().filter(|_| kept);
+    let secrets = std::iter::once(&lease.secret)
+        .chain(previous)
+        .map(|sealed| app.sealer.open(place, sealed))
+        .collect::<Result<Vec<SecretString>, _>>()
+        .with_context(|| format!("secret of webhook endpoint {}", lease.endpoint))?;
+    let (id, timestamp) = (lease.event.to_string(), now.timestamp());
+    let signatures = sign::signatures(&secrets, &id, timestamp, &lease.body)
+        .with_context(|| format!("secret of webhook endpoint {}", lease.endpoint))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("webhook-id", HeaderValue::from_str(&id)?);
+    headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
+    headers.insert("webhook-signature", HeaderValue::from_str(&signatures)?);
+    Ok(headers)
+}
+
+fn finish(
+    app: &App,
+    verdict: Verdict,
+    result: Result<Answer, SendError>,
+    attempted_at: DateTime<Utc>,
+    finished_at: DateTime<Utc>,
+) -> Finish {
+    let (status, next_attempt_at) = match verdict {
+        Verdict::Delivered => ("delivered", None),
+        Verdict::Gone | Verdict::Exhausted => ("exhausted", None),
+        Verdict::Retry(wait) => ("pending", Some(finished_at + wait)),
+    };
+    let (response_code, response_body, error) = match result {
+        Ok(answer) => (Some(i32::from(answer.status.as_u16())), Some(answer.body), None),
+        Err(error) => (None, None, Some(error.to_string())),
+    };
+    Finish {
+        status,
+        next_attempt_at,
+        attempt_id: app.ids.uuid(),
+        response_code,
+        response_body,
+        error,
+        duration_ms: (finished_at - attempted_at).num_milliseconds().max(0),
+        attempted_at,
+        finished_at,
+    }
+}
+
+/// 410: records the attempt, disables the endpoint and cancels what waits for it.
+async fn finish_gone(app: &App, lease: Lease, finish: Finish) -> Result<bool, db::Error> {
+    let (scope, endpoint, now) = (lease.scope, lease.endpoint, finish.finished_at);
+    let parts = Arc::new((lease, finish));
+    db::transact(&app.pool, "finish_gone_delivery", move |tx| {
+        let parts = Arc::clone(&parts);
+        Box::pin(async move {
+            // The endpoint first, as in `store::cancel_pending_deliveries`.
+            store::lock_endpoint(tx, scope, endpoint).await?;
+            let recorded = store::finish_delivery(tx, &parts.0, &parts.1).await?;
+            if recorded {
+                store::mark_endpoint_disabled(tx, scope, endpoint, now).await?;
+                store::cancel_pending_deliveries(tx, scope, endpoint, now).await?;
+            }
+            Ok(recorded)
+        })
+    })
+    .await
+}

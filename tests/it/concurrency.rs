@@ -1,0 +1,115 @@
+//! The same thing many times at once: one winner, no half effects.
+
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::support::{Merchant, TestApp, send};
+
+#[tokio::test]
+async fn fifty_creates_with_one_key_make_one_session_and_one_link() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let plan = merchant.plan().await;
+    merchant.customer("user_12345").await;
+    let mut request = Merchant::session_request(&plan);
+    request["idempotency_key"] = json!("order_1");
+    let replies = join_all((0..50).map(|_| merchant.post("/v1/checkout/sessions", request.clone()))).await;
+    let mut statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses[0], 201);
+    assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
+    let ids: std::collections::HashSet<_> = replies
+        .iter()
+        .map(crate::support::Reply::json)
+        .map(|body| body.get("id").unwrap_or(&body["details"]["checkout_session_id"]).to_string())
+        .collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(app.sandbox.ledger().links.len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn payment_cancel_delete_and_polls_at_once_have_one_outcome() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    for round in 0..8 {
+        let session = merchant.session().await;
+        if round % 2 == 0 {
+            app.pay(&session);
+        }
+        let path = format!("/v1/checkout/sessions/{}", session["id"].as_str().unwrap());
+        let (cancel, path) = (format!("{path}/cancel"), path);
+        let cancels = join_all((0..4).map(|_| merchant.post_empty(&cancel)));
+        let deletes = join_all((0..4).map(|_| merchant.delete(&path)));
+        let polls = join_all((0..4).map(|_| merchant.get(&path)));
+        let (cancels, deletes, polls, _) =
+            tokio::join!(cancels, deletes, polls, app.sandbox.flush_webhooks());
+        assert!(polls.iter().all(|reply| reply.status == 200));
+        let status = merchant.read_session(&session).await["checkout_status"].as_str().unwrap().to_owned();
+        let (cancelled, deleted) = if round % 2 == 0 { (400, 400) } else { (200, 204) };
+        assert_eq!(status, if round % 2 == 0 { "completed" } else { "expired" });
+        assert!(cancels.iter().all(|reply| reply.status == cancelled), "{cancels:?}");
+        assert!(deletes.iter().all(|reply| reply.status == deleted), "{deletes:?}");
+    }
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn one_webhook_thirty_times_at_once_completes_once() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay(&session);
+    let event = app
+        .sandbox
+        .ledger()
+        .deliveries
+        .into_iter()
+        .find(|delivery| delivery.event == "payment_link.paid")
+        .unwrap();
+    let posts = (0..30).map(|number| {
+        let request = merchant.http.post(&event.url).body(event.body.clone());
+        // The event id is not signed: another one makes no other event.
+        let request = request.header("x-razorpay-event-id", format!("evt{number}"));
+        send(request.header("x-razorpay-signature", event.signature.as_deref().unwrap()))
+    });
+    assert!(join_all(posts).await.iter().all(|reply| reply.status == 200));
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_waiting_reader_gets_the_answer_as_soon_as_there_is_one() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    // Uses up the window in which a reader asks the provider: the webhook must be what ends the wait.
+    merchant.read_session(&session).await;
+    let path = format!("/v1/checkout/sessions/{}?wait=20", session["id"].as_str().unwrap());
+    let settle = async {
+        while app.clock().sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        app.pay(&session);
+        app.sandbox.flush_webhooks().await;
+    };
+    let (reply, ()) = tokio::join!(merchant.get(&path), settle);
+    assert_eq!(reply.expect(200)["checkout_status"], "completed");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn readers_of_one_session_share_one_look_at_the_provider() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let path = format!("/v1/checkout/sessions/{}", session["id"].as_str().unwrap());
+    let replies = join_all((0..10).map(|_| merchant.get(&path))).await;
+    let fresh = replies.into_iter().filter(|reply| reply.json()["stale"] == false).count();
+    assert_eq!(fresh, 1);
+    app.clock().advance(chrono::TimeDelta::seconds(2));
+    assert_eq!(merchant.get(&path).await.expect(200)["stale"], false);
+    app.finish().await;
+}

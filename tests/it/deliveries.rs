@@ -1,0 +1,517 @@
+//! Events on their way to endpoints: signed, repeated on schedule, ended by every kind of answer.
+
+use checkoutd::{
+    db, tenancy,
+    webhooks::{self, Deliver, EventType, FrozenEvent},
+    worker::Job,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use sqlx::Row;
+
+use crate::support::{Merchant, Received, Receiver, TestApp};
+
+/// Emits an event about something new, as the transactions of the domain do.
+async fn emit(app: &TestApp, merchant: &Merchant, event_type: EventType) -> FrozenEvent {
+    let state = app.state();
+    let scope = tenancy::Scope {
+        tenant: merchant.tenant_id.parse().unwrap(),
+        environment: merchant.environment_id.parse().unwrap(),
+    };
+    let (id, now, subject) = (state.ids.next(), state.clock.now(), state.ids.uuid());
+    let object = json!({"id": "chk_1", "customer_id": "cust_1", "amount": "499.00"});
+    let event = webhooks::freeze(id, event_type, subject, 1, now, "checkout_session", &object).unwrap();
+    let ids = webhooks::delivery_ids(&state.ids);
+    let row = event.clone();
+    db::transact(&state.pool, "emit", move |tx| {
+        let (row, ids) = (row.clone(), ids.clone());
+        Box::pin(async move { webhooks::emit_in(tx, scope, &row, &ids).await })
+    })
+    .await
+    .unwrap();
+    event
+}
+
+async fn emit_completed(app: &TestApp, merchant: &Merchant) -> FrozenEvent {
+    emit(app, merchant, EventType::CheckoutSessionCompleted).await
+}
+
+fn path(endpoint: &Value) -> String {
+    format!("/v1/webhook_endpoints/{}", endpoint["id"].as_str().unwrap())
+}
+
+/// Deliveries to the endpoint, newest first.
+async fn deliveries(merchant: &Merchant, endpoint: &Value) -> Vec<Value> {
+    let page = merchant.get(&format!("{}/deliveries", path(endpoint))).await.expect(200);
+    assert_eq!(page["pagination"]["total"], page["items"].as_array().unwrap().len());
+    page["items"].as_array().unwrap().clone()
+}
+
+async fn statuses(merchant: &Merchant, endpoint: &Value) -> Vec<String> {
+    let all = deliveries(merchant, endpoint).await;
+    all.iter().map(|delivery| delivery["status"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What a receiver checks, written from the specification and not from our signing code: whether `secret`
+/// made one of the request's signatures.
+fn verifies(request: &Received, secret: &Value) -> bool {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use hmac::{KeyInit, Mac};
+    let key = STANDARD.decode(secret.as_str().unwrap().strip_prefix("whsec_").unwrap()).unwrap();
+    request.header("webhook-signature").split(' ').any(|signature| {
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
+        for part in [request.header("webhook-id"), ".", request.header("webhook-timestamp"), "."] {
+            mac.update(part.as_bytes());
+        }
+        mac.update(&request.body);
+        let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        mac.verify_slice(&signature).is_ok()
+    })
+}
+
+fn signature_count(request: &Received) -> usize {
+    request.header("webhook-signature").split(' ').count()
+}
+
+fn time(value: &Value) -> DateTime<Utc> {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_event_reaches_every_endpoint_signed_and_unchanged() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    let endpoints = [merchant.endpoint(&first).await, merchant.endpoint(&second).await];
+    let event = emit_completed(&app, &merchant).await;
+    app.drain().await;
+    for (receiver, (endpoint, other)) in
+        [&first, &second].into_iter().zip([(&endpoints[0], &endpoints[1]), (&endpoints[1], &endpoints[0])])
+    {
+        let [request] = &receiver.received()[..] else { panic!("one request") };
+        assert_eq!(request.body, event.body);
+        assert_eq!(request.header("webhook-id"), event.id.to_string());
+        assert_eq!(request.header("webhook-timestamp"), app.state().clock.now().timestamp().to_string());
+        assert_eq!(request.header("content-type"), "application/json");
+        assert!(verifies(request, &endpoint["secret"]) && !verifies(request, &other["secret"]));
+        let [delivery] = &deliveries(&merchant, endpoint).await[..] else { panic!("one delivery") };
+        let expected = json!({
+            "id": delivery["id"],
+            "webhook_endpoint_id": endpoint["id"],
+            "event_id": event.id.to_string(),
+            "event_type": "checkout.session.completed",
+            "status": "delivered",
+            "attempt_count": 1,
+            "last_response_code": 200,
+            "last_error": null,
+            "next_attempt_at": null,
+            "delivered_at": "2026-11-23T09:30:00Z",
+            "created_at": "2026-11-23T09:30:00Z",
+            "updated_at": "2026-11-23T09:30:00Z",
+        });
+        assert_eq!(delivery, &expected);
+    }
+    app.advance(TimeDelta::days(5)).await;
+    assert_eq!(first.received().len() + second.received().len(), 2, "delivered is delivered");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_the_types_it_asked_for_and_nobody_elses_events() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let stranger = app.merchant().await;
+    let (receiver, strangers) = (Receiver::start().await, Receiver::start().await);
+    let body = json!({"url": receiver.url(), "event_types": ["checkout.session.completed", "payment.late"]});
+    let endpoint = merchant.post("/v1/webhook_endpoints", body).await.expect(201);
+    stranger.endpoint(&strangers).await;
+    for event_type in EventType::ALL {
+        emit(&app, &merchant, event_type).await;
+    }
+    app.drain().await;
+    let mut types = receiver.event_types();
+    types.sort_unstable();
+    assert_eq!(types, ["checkout.session.completed", "payment.late"]);
+    assert_eq!(deliveries(&merchant, &endpoint).await.len(), 2);
+    assert!(strangers.received().is_empty());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_failing_endpoint_is_tried_ten_times_on_the_schedule() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let endpoint = merchant.endpoint(&receiver).await;
+    for status in [500, 404, 400, 503, 301, 418, 500, 500, 500, 500] {
+        receiver.answer_next(status);
+    }
+    let event = emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let gaps = [
+        TimeDelta::seconds(5),
+        TimeDelta::minutes(5),
+        TimeDelta::minutes(30),
+        TimeDelta::hours(2),
+        TimeDelta::hours(5),
+        TimeDelta::hours(10),
+        TimeDelta::hours(14),
+        TimeDelta::hours(20),
+        TimeDelta::hours(24),
+    ];
+    for (index, gap) in gaps.into_iter().enumerate() {
+        assert_eq!(receiver.received().len(), index + 1);
+        let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+        assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("pending"), &json!(index + 1)));
+        let due = time(&delivery["next_attempt_at"]);
+        let wait = due - app.state().clock.now();
+        assert!(wait >= gap * 8 / 10 && wait <= gap * 12 / 10, "{wait} after attempt {}", index + 1);
+        app.advance(wait - TimeDelta::milliseconds(1)).await;
+        assert_eq!(receiver.received().len(), index + 1, "not before it is due");
+        app.advance(TimeDelta::milliseconds(1)).await;
+    }
+    let requests = receiver.received();
+    assert_eq!(requests.len(), 10);
+    for request in &requests {
+        assert_eq!(request.body, event.body);
+        assert_eq!(request.header("webhook-id"), event.id.to_string());
+        assert!(verifies(request, &endpoint["secret"]));
+    }
+    let timestamps: std::collections::BTreeSet<_> =
+        requests.iter().map(|request| request.header("webhook-timestamp").to_owned()).collect();
+    assert_eq!(timestamps.len(), 10, "each attempt is signed at its own time");
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("exhausted"), &json!(10)));
+    assert_eq!((&delivery["last_response_code"], &delivery["next_attempt_at"]), (&json!(500), &Value::Null));
+    app.advance(TimeDelta::days(10)).await;
+    assert_eq!(receiver.received().len(), 10);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_within_its_bounds() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let endpoint = merchant.endpoint(&receiver).await;
+    receiver.answer_next_with(429, &[("retry-after", "8")], "");
+    receiver.answer_next_with(503, &[("retry-after", "1000000000")], "");
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    for seconds in [8, 600] {
+        let due = time(&deliveries(&merchant, &endpoint).await[0]["next_attempt_at"]);
+        assert_eq!(due - app.state().clock.now(), TimeDelta::seconds(seconds));
+        app.advance(TimeDelta::seconds(seconds)).await;
+    }
+    assert_eq!(statuses(&merchant, &endpoint).await, ["delivered"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_unreachable_endpoint_is_an_attempt_with_its_reason() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/");
+    let endpoint = merchant.post("/v1/webhook_endpoints", json!({"url": url})).await.expect(201);
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["last_response_code"]), (&json!("pending"), &Value::Null));
+    let reason = delivery["last_error"].as_str().unwrap();
+    assert!(reason.starts_with("could not connect") && reason.contains("refused"), "{reason}");
+    // Reachable again, under another URL: what waits goes there.
+    let receiver = Receiver::start().await;
+    merchant.put(&path(&endpoint), json!({"url": receiver.url()})).await.expect(200);
+    app.advance(TimeDelta::seconds(6)).await;
+    assert_eq!(receiver.received().len(), 1);
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["last_error"]), (&json!("delivered"), &Value::Null));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn gone_disables_the_endpoint_and_cancels_what_waits() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    let endpoint = merchant.endpoint(&receiver).await;
+    merchant.endpoint(&other).await;
+    receiver.answer_next(500);
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    receiver.answer_next(410);
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let mut ends = statuses(&merchant, &endpoint).await;
+    ends.sort_unstable();
+    assert_eq!(ends, ["cancelled", "exhausted"]);
+    assert_eq!(merchant.get(&path(&endpoint)).await.expect(200)["enabled"], false);
+    emit_completed(&app, &merchant).await;
+    app.advance(TimeDelta::days(1)).await;
+    assert_eq!((receiver.received().len(), other.received().len()), (2, 3));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_along_for_a_day() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let old = merchant.endpoint(&receiver).await;
+    let rotate = format!("{}/secret/rotate", path(&old));
+    let new = merchant.post_empty(&rotate).await.expect(200);
+    for endpoint in [&old, &new] {
+        app.add_canary(endpoint["secret"].as_str().unwrap());
+    }
+    emit_completed(&app, &merchant).await;
+    app.advance(TimeDelta::hours(24) - TimeDelta::milliseconds(1)).await;
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    app.advance(TimeDelta::milliseconds(1)).await;
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let requests = receiver.received();
+    assert_eq!(requests.iter().map(signature_count).collect::<Vec<_>>(), [2, 2, 1]);
+    assert!(requests.iter().all(|request| verifies(request, &new["secret"])));
+    let old_verifies: Vec<bool> = requests.iter().map(|request| verifies(request, &old["secret"])).collect();
+    assert_eq!(old_verifies, [true, true, false]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_disabled_or_deleted_endpoint_gets_nothing_more() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (disabled, deleted) = (Receiver::start().await, Receiver::start().await);
+    let endpoints = [merchant.endpoint(&disabled).await, merchant.endpoint(&deleted).await];
+    disabled.answer_next(500);
+    deleted.answer_next(500);
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    merchant.put(&path(&endpoints[0]), json!({"enabled": false})).await.expect(200);
+    merchant.delete(&path(&endpoints[1])).await.expect(204);
+    assert_eq!(statuses(&merchant, &endpoints[0]).await, ["cancelled"]);
+    emit_completed(&app, &merchant).await;
+    app.advance(TimeDelta::days(1)).await;
+    assert_eq!((disabled.received().len(), deleted.received().len()), (1, 1));
+    let left = "select count(*) from deliveries where delivery_status <> 'cancelled'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&app.state().pool).await.unwrap();
+    assert_eq!(left, 0, "one delivery each was made, and cancelled");
+    // Enabled again, it gets what happens from now on.
+    merchant.put(&path(&endpoints[0]), json!({"enabled": true})).await.expect(200);
+    let event = emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let requests = disabled.received();
+    assert_eq!((requests.len(), requests[1].header("webhook-id")), (2, &*event.id.to_string()));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_that_raced_with_the_disabling_is_cancelled_unsent() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let endpoint = merchant.endpoint(&receiver).await;
+    emit_completed(&app, &merchant).await;
+    // What is left when the event's transaction committed just after the disabling one.
+    sqlx::query("update webhook_endpoints set enabled = false").execute(&app.state().pool).await.unwrap();
+    app.drain().await;
+    assert_eq!(statuses(&merchant, &endpoint).await, ["cancelled"]);
+    assert!(receiver.received().is_empty());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_writes_nothing() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let endpoint = merchant.endpoint(&receiver).await;
+    let event = emit_completed(&app, &merchant).await;
+    let stale = Deliver.claim(app.state(), 64).await.unwrap().pop().unwrap();
+    assert!(Deliver.claim(app.state(), 64).await.unwrap().is_empty(), "leased is not due");
+    app.clock().advance(TimeDelta::seconds(30));
+    let fresh = Deliver.claim(app.state(), 64).await.unwrap().pop().unwrap();
+    receiver.answer_next(410);
+    Deliver.step(app.state(), stale).await.unwrap();
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("pending"), &json!(0)));
+    assert_eq!(merchant.get(&path(&endpoint)).await.expect(200)["enabled"], true);
+    Deliver.step(app.state(), fresh).await.unwrap();
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("delivered"), &json!(1)));
+    let ids: Vec<String> =
+        receiver.received().iter().map(|request| request.header("webhook-id").to_owned()).collect();
+    assert_eq!(ids, vec![event.id.to_string(); 2], "at least once, under one id");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (busy, calm) = (Receiver::start().await, Receiver::start().await);
+    merchant.endpoint(&busy).await;
+    for _ in 0..20 {
+        emit_completed(&app, &merchant).await;
+    }
+    merchant.endpoint(&calm).await;
+    app.clock().advance(TimeDelta::milliseconds(1));
+    emit_completed(&app, &merchant).await;
+    let first = Deliver.claim(app.state(), 64).await.unwrap();
+    assert_eq!(first.len(), 9, "eight for one endpoint, one for the other, though it came last");
+    assert!(Deliver.claim(app.state(), 64).await.unwrap().is_empty());
+    let mut first = first.into_iter();
+    for lease in first.by_ref().take(2) {
+        Deliver.step(app.state(), lease).await.unwrap();
+    }
+    assert_eq!(Deliver.claim(app.state(), 64).await.unwrap().len(), 2, "as many as came free");
+    app.clock().advance(TimeDelta::seconds(31));
+    assert_eq!(Deliver.claim(app.state(), 3).await.unwrap().len(), 3, "never more than asked for");
+    app.clock().advance(TimeDelta::seconds(31));
+    app.drain().await;
+    assert_eq!((busy.received().len(), calm.received().len()), (21, 1));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn many_workers_deliver_everything_once_and_keep_the_cap() {
+    const EVENTS: usize = 40;
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receivers = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
+    for receiver in &receivers {
+        merchant.endpoint(receiver).await;
+    }
+    for _ in 0..EVENTS {
+        emit_completed(&app, &merchant).await;
+    }
+    let state = app.state();
+    let worker = || async {
+        // Far more rounds than it takes: work that is stranded shows as rounds that find none.
+        for _ in 0..2_000 {
+            let leases = Deliver.claim(state, 5).await.unwrap();
+            let counts = "select count(*) from deliveries where lease_token is not null group by endpoint_id";
+            let counts: Vec<i64> = sqlx::query_scalar(counts).fetch_all(&state.pool).await.unwrap();
+            assert!(counts.iter().all(|&count| count <= 8), "{counts:?}");
+            join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() }))
+                .await;
+            let left = "select exists (select 1 from deliveries where delivery_status = 'pending')";
+            if !sqlx::query_scalar::<_, bool>(left).fetch_one(&state.pool).await.unwrap() {
+                return;
+            }
+        }
+        panic!("deliveries are stranded");
+    };
+    join_all((0..6).map(|_| worker())).await;
+    for receiver in &receivers {
+        let ids: std::collections::BTreeSet<String> =
+            receiver.received().iter().map(|request| request.header("webhook-id").to_owned()).collect();
+        assert_eq!((ids.len(), receiver.received().len()), (EVENTS, EVENTS));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let endpoint = merchant.endpoint(&receiver).await;
+    receiver.answer_next_with(307, &[("location", elsewhere.url())], "");
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    let [delivery] = &deliveries(&merchant, &endpoint).await[..] else { panic!("one delivery") };
+    assert_eq!((&delivery["status"], &delivery["last_response_code"]), (&json!("pending"), &json!(307)));
+    assert!(elsewhere.received().is_empty());
+    app.advance(TimeDelta::seconds(6)).await;
+    assert_eq!(statuses(&merchant, &endpoint).await, ["delivered"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn each_attempt_is_on_record_with_the_start_of_its_answer() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    receiver.answer_next_with(500, &[], &format!("a\u{0}b{}", "x".repeat(1_000_000)));
+    receiver.answer_next_with(200, &[], "thanks");
+    emit_completed(&app, &merchant).await;
+    app.drain().await;
+    app.advance(TimeDelta::seconds(6)).await;
+    let query =
+        "select attempt_number, response_code, response_body, error, attempted_at from delivery_attempts
+        order by attempt_number";
+    let rows = sqlx::query(query).fetch_all(&app.state().pool).await.unwrap();
+    let attempts: Vec<(i32, i32, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let cut = format!("ab{}", "x".repeat(1022));
+    assert_eq!(attempts, [(1, 500, cut), (2, 200, "thanks".to_owned())]);
+    assert!(rows.iter().all(|row| row.get::<Option<String>, _>(3).is_none()));
+    let attempted: Vec<DateTime<Utc>> = rows.iter().map(|row| row.get(4)).collect();
+    assert_eq!(attempted[1] - attempted[0], TimeDelta::seconds(6));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_open_sends_nothing_unsigned() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    emit_completed(&app, &merchant).await;
+    // A ciphertext that was moved here from elsewhere.
+    sqlx::query("update webhook_endpoints set secret_sealed = decode('00112233', 'hex')")
+        .execute(&app.state().pool)
+        .await
+        .unwrap();
+    let lease = Deliver.claim(app.state(), 64).await.unwrap().pop().unwrap();
+    let error = Deliver.step(app.state(), lease).await.unwrap_err();
+    assert!(format!("{error:#}").contains("secret of webhook endpoint we_"), "{error:#}");
+    assert!(receiver.received().is_empty());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn events_are_listed_as_they_were_sent() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let session = merchant.session().await;
+    let id = session["id"].as_str().unwrap();
+    app.pay_and_settle(&session).await;
+    emit(&app, &merchant, EventType::PaymentLate).await;
+    app.drain().await;
+
+    let list = async |query: &str| merchant.get(&format!("/v1/events?{query}")).await.expect(200);
+    let types = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().unwrap();
+        items.iter().map(|event| event["event_type"].as_str().unwrap().to_owned()).collect()
+    };
+    let of_session = list(&format!("checkout_session_id={id}")).await;
+    assert_eq!(types(&of_session), ["checkout.session.completed", "checkout.session.initiated"]);
+    assert_eq!(of_session["pagination"], json!({"total": 2, "limit": 50, "offset": 0}));
+    assert_eq!(types(&list("event_type=payment.late").await), ["payment.late"]);
+    let page = list(&format!("checkout_session_id={id}&limit=1&offset=1")).await;
+    assert_eq!(types(&page), ["checkout.session.initiated"]);
+    assert_eq!(page["pagination"], json!({"total": 2, "limit": 1, "offset": 1}));
+    assert_eq!(list("").await["pagination"]["total"], 3);
+
+    for request in receiver.received() {
+        let path = format!("/v1/events/{}", request.header("webhook-id"));
+        assert_eq!(merchant.get(&path).await.text.as_bytes(), request.body, "byte for byte");
+        let (stranger, _) = app.merchant_pair().await;
+        stranger.get(&path).await.expect_error(404, "not_found");
+        assert_eq!(stranger.get("/v1/events").await.expect(200)["items"], json!([]));
+    }
+    for query in ["event_type=checkout.paid", "checkout_session_id=evt_1", "limit=0", "offset=x"] {
+        merchant.get(&format!("/v1/events?{query}")).await.expect_error(400, "validation_error");
+    }
+    merchant.get("/v1/events/evt_1").await.expect_error(404, "not_found");
+    app.finish().await;
+}

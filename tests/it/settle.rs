@@ -1,0 +1,270 @@
+//! Money has one fate: whatever order facts come in, whoever brings them, and how often.
+
+use checkoutd::sandbox::{
+    Delivery, FaultKind, FaultRule, Faults, LinkStatus, Op, PayMethod, PayOutcome, PayRequest, RefundStatus,
+};
+use chrono::TimeDelta;
+use serde_json::Value;
+use sqlx::Row;
+
+use crate::support::{Merchant, Receiver, TestApp, send};
+
+async fn cancel(merchant: &Merchant, session: &Value) -> crate::support::Reply {
+    merchant.post_empty(&format!("/v1/checkout/sessions/{}/cancel", session["id"].as_str().unwrap())).await
+}
+
+/// Razorpay's events for this session, as they would be posted.
+fn queued(app: &TestApp, count: usize) -> Vec<Delivery> {
+    let deliveries = app.sandbox.ledger().deliveries;
+    deliveries[deliveries.len() - count..].to_vec()
+}
+
+async fn post_event(merchant: &Merchant, event: &Delivery) -> u16 {
+    let request =
+        merchant.http.post(&event.url).header("x-razorpay-signature", event.signature.as_deref().unwrap());
+    send(request.body(event.body.clone())).await.status
+}
+
+/// Status, reason and amount of every refund.
+async fn refunds(app: &TestApp) -> Vec<(String, String, i64)> {
+    let rows = sqlx::query("select refund_status, reason, amount_minor from refunds order by created_at, id")
+        .fetch_all(&app.state().pool)
+        .await
+        .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+#[tokio::test]
+async fn money_that_comes_after_the_deadline_goes_back_in_full() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.advance(TimeDelta::minutes(15)).await;
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
+    assert_eq!(refunds(&app).await, [("SUCCEEDED".into(), "late_payment".into(), 49_900)]);
+    let refunded = app.sandbox.ledger().refunds;
+    assert_eq!((refunded.len(), refunded[0].amount), (1, 49_900));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_second_payment_goes_back_and_the_first_stays_applied() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay_and_settle(&session).await;
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    assert_eq!(refunds(&app).await, [("SUCCEEDED".into(), "duplicate_payment".into(), 49_900)]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn another_amount_or_currency_is_never_applied() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    for wrong in [
+        PayRequest { amount: Some(49_899), ..PayRequest::default() },
+        PayRequest { currency: Some("USD".into()), ..PayRequest::default() },
+    ] {
+        let session = merchant.session().await;
+        app.sandbox.pay(session["id"].as_str().unwrap(), wrong).unwrap();
+        app.sandbox.flush_webhooks().await;
+        app.drain().await;
+        assert_ne!(merchant.read_session(&session).await["checkout_status"], "completed");
+    }
+    let reasons: Vec<_> =
+        refunds(&app).await.into_iter().map(|(status, reason, _)| (status, reason)).collect();
+    assert_eq!(reasons, vec![("SUCCEEDED".to_owned(), "amount_mismatch".to_owned()); 2]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_order_of_the_events_ends_in_the_same_state() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let mut orders = vec![vec![]];
+    for place in 0..4 {
+        orders = orders
+            .into_iter()
+            .flat_map(|order: Vec<usize>| {
+                (0..=order.len()).map(move |at| [&order[..at], &[place], &order[at..]].concat())
+            })
+            .collect();
+    }
+    assert_eq!(orders.len(), 24);
+    for order in orders {
+        let session = merchant.session().await;
+        app.pay(&session);
+        let events = queued(&app, 4);
+        for place in order {
+            // Each twice: a repeat does nothing.
+            assert_eq!(post_event(&merchant, &events[place]).await, 200);
+            assert_eq!(post_event(&merchant, &events[place]).await, 200);
+        }
+        let session = merchant.read_session(&session).await;
+        assert_eq!(session["checkout_status"], "completed");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_failed_try_is_recorded_and_the_next_one_may_succeed() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let failing =
+        PayRequest { method: PayMethod::Upi, outcome: PayOutcome::Failure, ..PayRequest::default() };
+    app.sandbox.pay(session["id"].as_str().unwrap(), failing).unwrap();
+    app.sandbox.flush_webhooks().await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    app.pay_and_settle(&session).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    let attempts: Vec<(i32, String)> =
+        sqlx::query_as("select attempt_number, payment_status from payment_attempts order by attempt_number")
+            .fetch_all(&app.state().pool)
+            .await
+            .unwrap();
+    assert_eq!(attempts, [(1, "FAILED".into()), (2, "SUCCEEDED".into())]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn paid_wins_over_cancel_and_delete() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    // Paid, and the webhook is still on its way.
+    app.pay(&session);
+    cancel(&merchant, &session).await.expect_error(400, "invalid_operation");
+    let session = merchant.read_session(&session).await;
+    assert_eq!(session["checkout_status"], "completed");
+    assert!(session.get("cancelled_at").is_none());
+    let path = format!("/v1/checkout/sessions/{}", session["id"].as_str().unwrap());
+    merchant.delete(&path).await.expect_error(400, "invalid_operation");
+    app.sandbox.flush_webhooks().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn delete_expires_the_session_and_hides_it_from_lists() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let path = format!("/v1/checkout/sessions/{}", session["id"].as_str().unwrap());
+    merchant.delete(&path).await.expect(204);
+    merchant.delete(&path).await.expect(204);
+    assert_eq!(merchant.get(&path).await.expect(200)["checkout_status"], "expired");
+    assert_eq!(merchant.get("/v1/checkout/sessions").await.expect(200)["pagination"]["total"], 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_link_that_ends_at_the_provider_ends_the_session() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let (cancelled, expired) = (merchant.session().await, merchant.session().await);
+    app.sandbox.cancel(cancelled["id"].as_str().unwrap()).unwrap();
+    app.sandbox.expire(expired["id"].as_str().unwrap()).unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    let cancelled = merchant.read_session(&cancelled).await;
+    assert_eq!(cancelled["checkout_status"], "failed");
+    assert!(cancelled["failure_reason"].as_str().unwrap().contains("payment_link.cancelled"));
+    assert_eq!(merchant.read_session(&expired).await["checkout_status"], "expired");
+    let mut types = receiver.event_types();
+    types.sort();
+    assert_eq!(
+        types,
+        [
+            "checkout.session.expired",
+            "checkout.session.failed",
+            "checkout.session.initiated",
+            "checkout.session.initiated"
+        ]
+    );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_at_the_deadline_gets_ten_minutes() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let down = |op| FaultRule::always(op, FaultKind::Status { code: 503, body: None, retry_after: None });
+    app.sandbox
+        .set_faults(Faults { rules: vec![down(Op::CancelLink), down(Op::FetchLink)], ..Faults::default() });
+    app.advance(TimeDelta::minutes(15)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    app.advance(TimeDelta::minutes(11)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
+    // Money that was on its way goes back, and the link is closed once the provider is there again.
+    app.sandbox.set_faults(Faults::default());
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
+    app.advance(TimeDelta::minutes(2)).await;
+    assert_eq!(refunds(&app).await, [("SUCCEEDED".into(), "late_payment".into(), 49_900)]);
+    let link_state: String = sqlx::query_scalar("select link_state from checkout_sessions")
+        .fetch_one(&app.state().pool)
+        .await
+        .unwrap();
+    assert_eq!(link_state, "closed");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_link_that_could_not_be_cancelled_is_cancelled_later() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let down = FaultKind::Status { code: 502, body: None, retry_after: None };
+    app.sandbox
+        .set_faults(Faults { rules: vec![FaultRule::always(Op::CancelLink, down)], ..Faults::default() });
+    let cancelled = cancel(&merchant, &session).await.expect(200);
+    assert_eq!(cancelled["checkout_status"], "expired");
+    let link = || app.sandbox.ledger().link(session["id"].as_str().unwrap()).unwrap().status;
+    assert_eq!(link(), LinkStatus::Created);
+    app.sandbox.set_faults(Faults::default());
+    app.advance(TimeDelta::minutes(2)).await;
+    assert_eq!(link(), LinkStatus::Cancelled);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_sent_until_the_provider_answers_and_never_twice() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay_and_settle(&session).await;
+    let lost = FaultRule::times(3, Op::Refund, FaultKind::ResetAfter);
+    app.sandbox.set_faults(Faults {
+        rules: vec![lost],
+        refund_outcome: RefundStatus::Pending,
+        ..Faults::default()
+    });
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    app.advance(TimeDelta::minutes(1)).await;
+    let made = app.sandbox.ledger().refunds;
+    assert_eq!(made.len(), 1);
+    assert_eq!(refunds(&app).await[0].0, "PROCESSING");
+    app.sandbox.settle_refund(&made[0].id, RefundStatus::Processed).unwrap();
+    app.sandbox.flush_webhooks().await;
+    assert_eq!(refunds(&app).await[0].0, "SUCCEEDED");
+    app.finish().await;
+}
