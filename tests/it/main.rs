@@ -10,6 +10,7 @@ mod deliveries;
 mod health;
 mod journey;
 mod provider;
+mod reads;
 mod return_page;
 mod settle;
 mod support;
