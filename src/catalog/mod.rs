@@ -1,6 +1,7 @@
 //! The catalog: plans and the prices they are sold at.
 
 pub mod api;
+mod figures;
 mod plan;
 mod plan_api;
 mod price;

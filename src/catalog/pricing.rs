@@ -153,6 +153,7 @@ fn slab(tiers: &Tiers, quantity: i64) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use proptest::prelude::*;
 

@@ -230,7 +230,7 @@ impl Step<'_> {
                 store::mark_link(self.tx, &self.session, None, self.now).await?;
             }
             (Decision::CancelLink, News::LinkCreated { link_id, url }) => {
-                self.close_link(link_id, url).await?
+                self.close_link(link_id, url).await?;
             }
             _ => {}
         }

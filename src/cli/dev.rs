@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{App, Config, build_with, db, serve, start_logging, stop_signal};
+use super::{Config, build_with, db, serve, start_logging, stop_signal};
 use crate::{
     db::embedded,
     http::{self, Bound},

@@ -87,8 +87,7 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
 /// Sends log lines to standard error, so that standard output is the command's own.
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("CHECKOUTD_LOG")?;
-    // Postgres's notices are for people at a prompt.
-    let filter = filter.add_directive("sqlx::postgres::notice=off".parse()?);
+    let filter = filter.add_directive(db::QUIET_NOTICES.parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,

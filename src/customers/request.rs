@@ -168,6 +168,7 @@ fn read_country(violations: &mut Violations, country: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

@@ -23,6 +23,9 @@ pub type Tx = sqlx::PgConnection;
 /// What the driver reports.
 pub type Error = sqlx::Error;
 
+/// Log directive that drops Postgres's notices: they are for people at a prompt.
+pub const QUIET_NOTICES: &str = "sqlx::postgres::notice=off";
+
 /// All migrations, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -106,8 +109,12 @@ pub fn violated_constraint(error: &Error) -> Option<&str> {
 /// connections lost or exhausted, time-outs, shutdown, deadlock, read-only after a failover.
 pub fn is_unavailable(error: &Error) -> bool {
     match error {
-        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::Tls(_) | Error::WorkerCrashed => true,
-        Error::Protocol(_) => true,
+        Error::Io(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::Tls(_)
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => true,
         Error::Database(database) => database.code().is_some_and(|code| {
             matches!(&*code, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03")
                 || code.starts_with("08")

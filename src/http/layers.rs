@@ -60,7 +60,7 @@ fn default_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLay
 async fn request_id(mut request: Request, next: Next) -> Response {
     let sane = |id: &HeaderValue| {
         let bytes = id.as_bytes();
-        (1..=128).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_graphic())
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     };
     let id = request.headers().get(&REQUEST_ID).filter(|id| sane(id)).cloned().unwrap_or_else(|| {
         let random = format!("req_{:032x}", rand::random::<u128>());

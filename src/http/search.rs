@@ -337,6 +337,7 @@ impl<'de> Deserialize<'de> for List {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use axum::http::StatusCode;
     use serde_json::json;

@@ -139,7 +139,7 @@ impl Job for DriveInbox {
             Ok(Driven::Settled(settled)) => checkout::announce(app, &settled),
             Ok(Driven::Done) => {}
             Ok(Driven::TooEarly) => {
-                store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?
+                store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?;
             }
             Err(error) => {
                 store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?;

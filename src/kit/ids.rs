@@ -1,4 +1,4 @@
-//! Identifiers: UUIDv7 inside and in Postgres, `prefix_` + 26 Crockford base32 characters outside.
+//! Identifiers: UUID version 7 inside and in Postgres, `prefix_` + 26 Crockford base32 characters outside.
 //!
 //! Time-ordered, so that new rows land at the end of their indexes; at most 40 characters, because a
 //! session's id is its `reference_id` at Razorpay.
@@ -50,7 +50,7 @@ impl Ids {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
-    /// `N` unpredictable bytes (ChaCha, seeded by the operating system outside tests).
+    /// `N` unpredictable bytes (`ChaCha`, seeded by the operating system outside tests).
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         // A panic while the lock was held cannot leave the generator half-changed in a way that matters.
@@ -90,7 +90,6 @@ pub fn encode(prefix: &str, uuid: Uuid) -> String {
     for position in (0..26).rev() {
         // Five bits at a time; the mask keeps the index below 32.
         let index = (value >> (position * 5)) & 31;
-        #[expect(clippy::cast_possible_truncation, reason = "masked to five bits")]
         text.push(char::from(CROCKFORD[index as usize]));
     }
     text

@@ -277,7 +277,7 @@ impl Client {
         loop {
             match send(request(), effect).await {
                 Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 done => return done,
             }

@@ -161,7 +161,9 @@ impl Books {
     fn record_attempt(&mut self, link_index: usize, order_index: usize, charge: &Charge) -> usize {
         let now = self.now().timestamp();
         let link = &self.ledger.links[link_index];
-        let amount = charge.amount.unwrap_or(link.terms.amount - link.amount_paid);
+        // A second payment on a paid link is a full one.
+        let due = link.terms.amount - link.amount_paid;
+        let amount = charge.amount.unwrap_or(if due > 0 { due } else { link.terms.amount });
         let (instrument, failure) = charge.verdict.clone();
         let is_card = matches!(instrument, Instrument::Card { .. });
         let status = if failure.is_some() { PaymentStatus::Failed } else { PaymentStatus::Captured };

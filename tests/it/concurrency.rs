@@ -20,7 +20,7 @@ async fn fifty_creates_with_one_key_make_one_session_and_one_link() {
     assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
     let ids: std::collections::HashSet<_> = replies
         .iter()
-        .map(|reply| reply.json())
+        .map(crate::support::Reply::json)
         .map(|body| body.get("id").unwrap_or(&body["details"]["checkout_session_id"]).to_string())
         .collect();
     assert_eq!(ids.len(), 1);

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod architecture;
+mod catalog;
 mod concurrency;
+mod customers;
 mod deliveries;
 mod health;
 mod journey;

@@ -93,7 +93,7 @@ fn signed_return(app: &TestApp, id: &str) -> String {
     let message = format!("plink_1|{id}|paid|pay_1");
     let signature =
         checkoutd::kit::secret::hmac_sha256(crate::support::KEY_SECRET.as_bytes(), message.as_bytes());
-    let signature: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = hex::encode(signature);
     format!(
         "{}/return/{id}?razorpay_payment_id=pay_1&razorpay_payment_link_id=plink_1&razorpay_payment_link_reference_id={id}&razorpay_payment_link_status=paid&razorpay_signature={signature}",
         app.base_url

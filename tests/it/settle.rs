@@ -209,13 +209,18 @@ async fn a_provider_that_is_away_at_the_deadline_gets_ten_minutes() {
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
     app.advance(TimeDelta::minutes(11)).await;
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
-    let link = |app: &TestApp| app.sandbox.ledger().link(session["id"].as_str().unwrap()).unwrap().status;
-    assert_eq!(link(&app), LinkStatus::Created);
-    // The link is still payable: whoever pays on it gets the money back, and it is cancelled in the end.
+    // Money that was on its way goes back, and the link is closed once the provider is there again.
     app.sandbox.set_faults(Faults::default());
-    app.pay(&session);
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
     app.advance(TimeDelta::minutes(2)).await;
-    assert_eq!(refunds(&app).await.len(), 1);
+    assert_eq!(refunds(&app).await, [("SUCCEEDED".into(), "late_payment".into(), 49_900)]);
+    let link_state: String = sqlx::query_scalar("select link_state from checkout_sessions")
+        .fetch_one(&app.state().pool)
+        .await
+        .unwrap();
+    assert_eq!(link_state, "closed");
     app.finish().await;
 }
 

@@ -51,11 +51,8 @@ async fn admin(url: &str) -> PgConnection {
 
 /// Named after the migrations, so that an edited one is never run against an old template.
 fn template() -> String {
-    let mut name = "template".to_owned();
-    for migration in db::MIGRATOR.iter() {
-        name.push_str(&format!("_{:02x}{:02x}", migration.checksum[0], migration.checksum[1]));
-    }
-    name
+    let checksums = db::MIGRATOR.iter().map(|migration| hex::encode(&migration.checksum[..2]));
+    format!("template_{}", checksums.collect::<Vec<_>>().join("_"))
 }
 
 /// Started on a thread of its own that lives as long as the process: the server's pipe must outlive the

@@ -32,10 +32,13 @@ impl Received {
     }
 }
 
+/// Status, headers and body.
+type Answer = (u16, Vec<(String, String)>, String);
+
 #[derive(Default)]
 struct Inner {
     received: Vec<Received>,
-    script: VecDeque<(u16, Vec<(String, String)>, String)>,
+    script: VecDeque<Answer>,
 }
 
 #[derive(Clone)]
