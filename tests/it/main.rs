@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod auth;
 mod catalog;
 mod concurrency;
 mod customers;
