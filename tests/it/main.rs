@@ -6,6 +6,7 @@ mod architecture;
 mod auth;
 mod catalog;
 mod concurrency;
+mod connections;
 mod customers;
 mod deliveries;
 mod health;
