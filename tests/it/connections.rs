@@ -99,6 +99,9 @@ async fn each_wrong_field_of_a_connection_is_named_and_nothing_is_stored() {
         ("/provider_type", Some(json!("Razorpay"))),
         ("/encrypted_secret_data", None),
         ("/encrypted_secret_data", Some(json!("x"))),
+        ("/metadata", Some(json!([]))),
+        ("/metadata", Some(json!({"a": 1}))),
+        ("/metadata", Some(json!({"a": "x".repeat(501)}))),
         (key_id, None),
         (key_id, Some(json!(""))),
         (key_id, Some(json!("rzp_live_1DP5mmOlF5G5ag"))),
@@ -208,6 +211,7 @@ async fn an_update_is_checked_like_a_create_and_changes_all_or_nothing() {
     let made = merchant.post(PATH, connection(KEY_ID)).await.expect(201);
     for (change, field) in [
         (json!({"name": ""}), "name"),
+        (json!({"metadata": {"a": 1}}), "metadata.a"),
         (
             json!({"name": "x", "encrypted_secret_data": {"key_id": "rzp_test_2"}}),
             "encrypted_secret_data.secret_key",
