@@ -282,6 +282,23 @@ async fn a_replaced_webhook_secret_verifies_for_sixteen_days_more() {
 }
 
 #[tokio::test]
+async fn saving_the_same_webhook_secret_again_does_not_end_the_previous_one() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let made = merchant.get(PATH).await.expect(200)["items"][0].clone();
+    let new = "canary-rotated-webhook-secret";
+    app.add_canary(new);
+    for _ in 0..2 {
+        let change = json!({"encrypted_secret_data": {"webhook_secret": new}});
+        merchant.put(&path(&made), change).await.expect(200);
+    }
+    for secret in [new, WEBHOOK_SECRET] {
+        merchant.post_signed(event(&secret[..8]), secret).await.expect(200);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn without_a_webhook_secret_razorpay_is_told_to_come_back() {
     let app = TestApp::start().await;
     let (merchant, _) = app.merchant_pair().await;
