@@ -13,6 +13,8 @@ mod health;
 mod journey;
 mod provider;
 mod return_page;
+mod session_bodies;
+mod session_input;
 mod settle;
 mod support;
 mod webhook_endpoints;
