@@ -36,6 +36,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
             ApiError::invalid_request("malformed_json", format!("the body is not valid JSON: {error}"))
         })?;
+        // serde would read an array as a struct, member by position.
+        if !value.is_object() {
+            return Err(ApiError::validation("body", "must be a JSON object"));
+        }
         if let Some(field) = find_nul(&value, "") {
             return Err(ApiError::validation(&field, "must not contain the character U+0000"));
         }

@@ -331,3 +331,18 @@ async fn events_of_a_deleted_connection_still_verify() {
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_no_object_is_refused_by_every_verb() {
+    let app = TestApp::start().await;
+    let (merchant, _) = app.merchant_pair().await;
+    let made = merchant.post(PATH, connection(KEY_ID)).await.expect(201);
+    for body in ["[]", "null", "5", "\"x\"", "[\"taken over\"]"] {
+        let request = merchant.builder(Method::PUT, &path(&made)).header("x-api-key", &merchant.api_key);
+        let request = request.header("content-type", "application/json").body(body);
+        let error = send(request).await.expect_error(400, "validation_error");
+        assert_eq!(error["details"]["body"], "must be a JSON object", "{body}");
+    }
+    assert_eq!(merchant.get(&path(&made)).await.expect(200), made);
+    app.finish().await;
+}

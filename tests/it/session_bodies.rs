@@ -47,6 +47,12 @@ async fn bodies_that_are_no_json_object_are_refused_and_leave_nothing() {
         let error = reply.expect_error(400, "validation_error");
         assert_eq!(error["details"]["reason"], "malformed_json", "{shown}");
     }
+    let positional =
+        format!(r#"["create_subscription","user_12345","razorpay",{}]"#, shop.request()["configuration"]);
+    for body in ["[]", "null", "5", "\"x\"", "true", &positional, &format!("[{text}]")] {
+        let error = shop.create_raw(json, body.to_owned()).await.expect_error(400, "validation_error");
+        assert_eq!(error["message"], "body must be a JSON object", "{body}");
+    }
     for body in ["", "{}"] {
         names(shop.create_raw(json, body).await, "action", body);
     }
