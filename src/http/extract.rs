@@ -93,6 +93,9 @@ fn wrong_shape(path: &str, reason: &str) -> ApiError {
         let field = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
         return ApiError::validation(&field, "is required");
     }
+    if let Some(field) = reason.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+        return ApiError::validation(field, "must be given once");
+    }
     let field = if path == "." { "body" } else { path };
     ApiError::validation(field, &format!("is not acceptable: {reason}"))
 }

@@ -232,6 +232,7 @@ async fn query_parameters_are_checked_by_name_and_unknown_ones_ignored() {
         ("start_time=yesterday", "start_time"),
         ("end_time=2026-01-01", "end_time"),
         ("start_time=0000-01-01T00:00:00Z", "start_time"),
+        ("limit=1&limit=2", "limit"),
     ] {
         names(shop.merchant.get(&format!("{PATH}?{query}")).await, field, query);
     }
