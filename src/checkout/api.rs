@@ -91,7 +91,7 @@ const KEY_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=255;
 
 impl CreateRequest {
     /// Parses everything that can be judged without the database; all violations at once.
-    fn parse(self, mode: Mode) -> Result<NewSession, ApiError> {
+    fn parse(self, mode: Mode, now: DateTime<Utc>) -> Result<NewSession, ApiError> {
         let mut violations = Violations::default();
         if let Some((_, owner)) = OTHER_ACTIONS.iter().find(|(action, _)| *action == self.action) {
             violations.add("action", format!("belongs to {owner}; here it must be create_subscription"));
@@ -139,7 +139,7 @@ impl CreateRequest {
             violations.add("configuration.create_subscription_params", "is required");
             return Err(violations.finish().expect_err("a violation was just added"));
         };
-        let terms = params.parse(&mut violations);
+        let terms = params.parse(now, &mut violations);
         violations.finish()?;
         let Some(terms) = terms else {
             return Err(ApiError::internal(anyhow::anyhow!("a violation went missing")));
@@ -177,7 +177,7 @@ struct Terms {
 
 impl SubscriptionParams {
     /// `None` only when a violation was noted.
-    fn parse(self, violations: &mut Violations) -> Option<Terms> {
+    fn parse(self, now: DateTime<Utc>, violations: &mut Violations) -> Option<Terms> {
         let field = |name: &str| format!("configuration.create_subscription_params.{name}");
         violations.require(!self.plan_id.is_empty(), &field("plan_id"), "must not be empty");
         violations.require(
@@ -198,13 +198,12 @@ impl SubscriptionParams {
             &field("billing_period_count"),
             "must be at least 1",
         );
-        if let (Some(end), start) = (self.end_date, self.start_date) {
-            violations.require(
-                start.is_none_or(|start| end >= start),
-                &field("end_date"),
-                "must not be before start_date",
-            );
-        }
+        let start = self.start_date.unwrap_or(now);
+        violations.require(
+            self.end_date.is_none_or(|end| end >= start),
+            &field("end_date"),
+            "must not be before start_date, which is now when not given",
+        );
         let metadata = self.metadata.unwrap_or_default();
         metadata_violations(violations, &field("metadata"), &metadata);
         Some(Terms {
@@ -225,8 +224,8 @@ async fn create(
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<SessionResponse>), ApiError> {
-    let session =
-        create::create(&app, caller.scope, caller.session_ttl(&app), request.parse(caller.mode)?).await?;
+    let request = request.parse(caller.mode, app.clock.now())?;
+    let session = create::create(&app, caller.scope, caller.session_ttl(&app), request).await?;
     Ok((StatusCode::CREATED, Json(session)))
 }
 
