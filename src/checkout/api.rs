@@ -26,7 +26,8 @@ use crate::{
     catalog::BillingPeriod,
     customers::CustomerId,
     http::{
-        ApiError, Body, Caller, IdPath, Named, Query, Violations, metadata_violations, optional_time, page,
+        ApiError, Body, Caller, IdPath, Named, Query, Violations, check_length, metadata_violations,
+        optional_time, page,
     },
     kit::{money::Currency, page::Page},
     tenancy::{Mode, Scope},
@@ -204,6 +205,7 @@ impl SubscriptionParams {
             &field("end_date"),
             "must not be before start_date, which is now when not given",
         );
+        check_length(violations, &field("lookup_key"), self.lookup_key.as_deref(), *KEY_CHARACTERS.end());
         let metadata = self.metadata.unwrap_or_default();
         metadata_violations(violations, &field("metadata"), &metadata);
         Some(Terms {

@@ -116,7 +116,7 @@ async fn each_wrong_field_is_named_and_nothing_is_left_behind() {
     add(&params("end_date"), &times);
     // The subscription starts now: it cannot have ended before.
     add(&params("end_date"), &[json!("2001-01-01T00:00:00Z"), json!("2026-11-23T09:29:59Z")]);
-    add(&params("lookup_key"), &[json!(5)]);
+    add(&params("lookup_key"), &[json!(5), long(256)]);
     add(&params("subscription_id"), &[json!("subs_1")]);
     add("/payment_provider_config/collection_method", &[json!("charge_automatically"), json!(""), json!(5)]);
     for name in ["success_url", "failure_url", "cancel_url"] {
