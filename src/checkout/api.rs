@@ -17,7 +17,7 @@ use super::{
     create::NewSession,
     model::{Session, SessionResponse},
     reconcile,
-    session::{Cause, SessionId},
+    session::{Cause, SessionId, Status},
     store::{self, ListFilter},
     urls,
 };
@@ -312,10 +312,13 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<SessionResponse>>, ApiError> {
     let page = page(query.limit, query.offset)?;
-    let status = query.status.or(query.checkout_status).map(|text| text.parse());
+    let status = query.status.map(|text| ("status", text));
+    let status = status.or(query.checkout_status.map(|text| ("checkout_status", text)));
     let status = status
-        .transpose()
-        .map_err(|error: super::session::UnknownStatus| ApiError::validation("status", &error.to_string()))?;
+        .map(|(field, text)| {
+            text.parse::<Status>().map_err(|error| ApiError::validation(field, &error.to_string()))
+        })
+        .transpose()?;
     let mut customer = query.customer_id.map(|text| text.parse::<CustomerId>());
     if let Some(external_id) = &query.customer_external_id {
         let found = crate::customers::find_by_external_id(&app, caller.scope, external_id).await?;

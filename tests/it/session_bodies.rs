@@ -221,6 +221,7 @@ async fn query_parameters_are_checked_by_name_and_unknown_ones_ignored() {
         ("status=bogus", "status"),
         ("status=", "status"),
         ("status=PENDING", "status"),
+        ("checkout_status=paid", "checkout_status"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=-1", "limit"),
