@@ -135,6 +135,7 @@ async fn each_wrong_field_is_named_and_nothing_is_left_behind() {
                 json!("ftp://a.example"),
                 json!("https://user@a.example/"),
                 json!("https://user:pw@a.example/"),
+                json!("https://@a.example/"),
                 json!(" https://a.example"),
                 json!("https://a.example/ x"),
                 json!("https://a.example/\r\nSet-Cookie: x"),
