@@ -12,6 +12,7 @@ mod deliveries;
 mod health;
 mod journey;
 mod provider;
+mod razorpay_webhook;
 mod return_page;
 mod session_bodies;
 mod session_input;
