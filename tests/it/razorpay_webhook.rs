@@ -110,6 +110,8 @@ async fn an_unknown_or_malformed_tenant_or_environment_is_not_found() {
         (&*unknown("tenant"), environment),
         (tenant, &*environment.to_lowercase()),
         (tenant, "%00"),
+        (tenant, "%ff"),
+        ("%ff", "%ff"),
     ] {
         let path = format!("/v1/webhooks/razorpay/{tenant}/{environment}");
         let request = merchant.builder(Method::POST, &path).header("x-razorpay-signature", &signed);
