@@ -188,11 +188,17 @@ async fn a_signed_body_that_is_no_event_is_refused_and_never_money() {
         format!("{text}{text}"),
         r#"{"event": 5}"#.into(),
         r#"{"event": null}"#.into(),
+        // Members by position are not an event.
+        format!(r#"["payment_link.paid", {}]"#, paid["payload"]),
         deep("[", "]"),
         deep(r#"{"payload":"#, "}").replace(":}", ":0}"),
         r#"{"event":"#.to_owned() + &deep("[", "]") + "}",
         text.replace(r#""event":"payment_link.paid""#, r#""event":"payment_link.paid","event":"x""#),
         text.replace(r#""amount":49900"#, r#""amount":1,"amount":49900"#),
+        text.replace("payment_link.paid", r"payment_link.paid\u0000"),
+        text.replace("pay_00000000000001", r"pay_0000000000\u0000"),
+        text.replace(&link, r"plink_\u0000"),
+        text.replace(r#""INR""#, r#""I\u0000""#),
         text.replace("payment_link.paid", r"payment_link.\ud800"),
     ]
     .into_iter()
