@@ -167,10 +167,10 @@ fn draft(
     now: DateTime<Utc>,
 ) -> Result<Draft, ApiError> {
     let period_start = request.start_date.unwrap_or(now);
-    let period_end = quote
-        .recurrence
-        .boundary(period_start, customer.timezone, 1)
-        .ok_or_else(|| ApiError::validation("start_date", "is too far in the future"))?;
+    let period_end = quote.recurrence.boundary(period_start, customer.timezone, 1).ok_or_else(|| {
+        let field = "configuration.create_subscription_params.start_date";
+        ApiError::validation(field, "is too far in the future")
+    })?;
     let mut lines = DraftLines::default();
     for line in quote.lines {
         lines.ids.push(app.ids.uuid());
