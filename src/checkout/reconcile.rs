@@ -70,6 +70,10 @@ pub async fn ask(app: &App, session: &Session, cause: Cause) -> Result<(Verdict,
         LinkStatus::Paid | LinkStatus::PartiallyPaid => Verdict::Paid,
         LinkStatus::Created => Verdict::Unpaid,
         LinkStatus::Cancelled | LinkStatus::Expired => Verdict::Dead,
+        // Nothing is concluded from a word that is not known.
+        LinkStatus::Other => {
+            return Err(ProviderError::Unavailable("the link's status is unknown".into()).into());
+        }
     };
     Ok((verdict, session))
 }

@@ -65,7 +65,7 @@ pub async fn note_refund_in(
 
 fn column(status: RefundStatus) -> &'static str {
     match status {
-        RefundStatus::Created | RefundStatus::Pending => "PROCESSING",
+        RefundStatus::Created | RefundStatus::Pending | RefundStatus::Other => "PROCESSING",
         RefundStatus::Processed => "SUCCEEDED",
         RefundStatus::Failed => "FAILED",
     }

@@ -48,6 +48,9 @@ pub enum LinkStatus {
     Paid,
     Cancelled,
     Expired,
+    /// A word that Razorpay did not have when this was written.
+    #[serde(other)]
+    Other,
 }
 
 /// A payment.
@@ -118,6 +121,9 @@ pub enum RefundStatus {
     Pending,
     Processed,
     Failed,
+    /// A word that Razorpay did not have when this was written.
+    #[serde(other)]
+    Other,
 }
 
 /// Key-value pairs: an object, `null`, `[]`, or a list of `{key,value}`.
