@@ -14,7 +14,9 @@ mod terms;
 use chrono::{DateTime, Utc};
 
 pub use plan::{Plan, PlanId};
+pub use plan_api::PlanResponse;
 pub use price::{Price, PriceId};
+pub use price_api::PriceResponse;
 pub use pricing::{PriceModel, PricingError, Tier, Tiers, TiersError};
 pub use terms::{BillingModel, BillingPeriod, InvoiceCadence, Rounding, TierMode, UnknownTerm};
 
@@ -23,6 +25,11 @@ use crate::{app::App, db, tenancy::Scope};
 /// A plan by its id, archived or not.
 pub async fn find_plan(app: &App, scope: Scope, id: PlanId) -> Result<Option<Plan>, db::Error> {
     store::find_plan(&app.pool, scope, id).await
+}
+
+/// The plans of these ids, archived or not.
+pub async fn list_plans(app: &App, scope: Scope, ids: &[PlanId]) -> Result<Vec<Plan>, db::Error> {
+    store::list_plans(&app.pool, scope, ids).await
 }
 
 /// The published plan that `name` means: its id, or else its lookup key.
@@ -37,6 +44,11 @@ pub async fn find_plan_by_id_or_lookup_key(
 /// A price by its id, ended or not.
 pub async fn find_price(app: &App, scope: Scope, id: PriceId) -> Result<Option<Price>, db::Error> {
     store::find_price(&app.pool, scope, id).await
+}
+
+/// The prices of these ids, ended or not.
+pub async fn list_prices(app: &App, scope: Scope, ids: &[PriceId]) -> Result<Vec<Price>, db::Error> {
+    store::list_prices(&app.pool, scope, ids).await
 }
 
 /// The prices at which a plan is sold at `at`: published, started and not ended. Oldest first.

@@ -62,8 +62,8 @@ impl PlanRequest {
 }
 
 /// A plan on the wire.
-#[derive(Debug, Serialize)]
-struct PlanResponse {
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanResponse {
     id: PlanId,
     name: String,
     description: String,
@@ -81,7 +81,8 @@ struct PlanResponse {
 }
 
 impl PlanResponse {
-    fn new(caller: Caller, plan: Plan, prices: Option<Vec<PriceResponse>>) -> Self {
+    /// `plan` as the caller sees it.
+    pub fn new(caller: Caller, plan: Plan, prices: Option<Vec<PriceResponse>>) -> Self {
         Self {
             id: plan.id,
             name: plan.name,

@@ -34,7 +34,7 @@ pub fn router() -> Router<App> {
 }
 
 /// A price on the wire: amounts and quantities are strings.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PriceResponse {
     id: PriceId,
     entity_type: &'static str,
@@ -71,14 +71,14 @@ pub struct PriceResponse {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct TierResponse {
     up_to: Option<i64>,
     unit_amount: String,
     flat_amount: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct TransformQuantityResponse {
     divide_by: i64,
     round: Rounding,

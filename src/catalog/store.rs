@@ -106,6 +106,22 @@ pub async fn find_published_plan(
     Ok(row.map(Into::into))
 }
 
+pub async fn list_plans(pool: &Pool, scope: Scope, ids: &[PlanId]) -> Result<Vec<Plan>, db::Error> {
+    let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+    let rows = sqlx::query_as!(
+        PlanRow,
+        "-- catalog.list_plans
+        select id, name, description, lookup_key, display_order, metadata, status, created_at, updated_at
+        from plans
+        where environment_id = $1 and id = any($2)",
+        Uuid::from(scope.environment),
+        &ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
 /// A published plan, locked until the transaction ends.
 pub async fn lock_plan(tx: &mut Tx, scope: Scope, id: PlanId) -> Result<Option<Plan>, db::Error> {
     let row = sqlx::query_as!(
@@ -232,17 +248,17 @@ impl PriceRow {
         fn present<T>(column: Option<T>) -> Result<T, db::Error> {
             column.ok_or_else(|| db::Error::Decode("a price lacks a column of its billing model".into()))
         }
-        Ok(match read::<BillingModel>(&self.billing_model)? {
+        Ok(match db::read_column::<BillingModel>(&self.billing_model)? {
             BillingModel::FlatFee => PriceModel::FlatFee { amount_minor: present(self.amount_minor)? },
             BillingModel::Package => PriceModel::Package {
                 amount_minor: present(self.amount_minor)?,
                 divide_by: present(self.package_divide_by)?,
-                round: read::<Rounding>(&present(self.package_round.take())?)?,
+                round: db::read_column::<Rounding>(&present(self.package_round.take())?)?,
             },
             BillingModel::Tiered => {
                 let tiers: Vec<Tier> = serde_json::from_value(present(self.tiers.take())?).map_err(decode)?;
                 PriceModel::Tiered {
-                    mode: read::<TierMode>(&present(self.tier_mode.take())?)?,
+                    mode: db::read_column::<TierMode>(&present(self.tier_mode.take())?)?,
                     tiers: Tiers::new(tiers).map_err(decode)?,
                 }
             }
@@ -258,10 +274,10 @@ impl TryFrom<PriceRow> for Price {
             id: row.id.into(),
             plan_id: row.plan_id.into(),
             model: row.model()?,
-            billing_period: read::<BillingPeriod>(&row.billing_period)?,
+            billing_period: db::read_column::<BillingPeriod>(&row.billing_period)?,
             billing_period_count: row.billing_period_count,
-            invoice_cadence: read::<InvoiceCadence>(&row.invoice_cadence)?,
-            currency: read::<Currency>(&row.currency)?,
+            invoice_cadence: db::read_column::<InvoiceCadence>(&row.invoice_cadence)?,
+            currency: db::read_column::<Currency>(&row.currency)?,
             min_quantity: row.min_quantity,
             trial_period_days: row.trial_period_days,
             display_name: row.display_name,
@@ -277,13 +293,6 @@ impl TryFrom<PriceRow> for Price {
             updated_at: row.updated_at,
         })
     }
-}
-
-fn read<T>(text: &str) -> Result<T, db::Error>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    text.parse().map_err(decode)
 }
 
 fn decode(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
@@ -362,6 +371,27 @@ pub async fn find_price(pool: &Pool, scope: Scope, id: PriceId) -> Result<Option
     .await?
     .map(TryInto::try_into)
     .transpose()
+}
+
+pub async fn list_prices(pool: &Pool, scope: Scope, ids: &[PriceId]) -> Result<Vec<Price>, db::Error> {
+    let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+    sqlx::query_as!(
+        PriceRow,
+        "-- catalog.list_prices
+        select id, plan_id, billing_model, billing_period, billing_period_count, invoice_cadence, currency,
+            amount_minor, tier_mode, tiers, package_divide_by, package_round, min_quantity, trial_period_days,
+            display_name, description, lookup_key, group_id, metadata, start_date, end_date, parent_price_id,
+            status, created_at, updated_at
+        from prices
+        where environment_id = $1 and id = any($2)",
+        Uuid::from(scope.environment),
+        &ids,
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
 }
 
 /// A price, locked until the transaction ends.

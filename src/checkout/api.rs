@@ -17,7 +17,7 @@ use super::{
     create::NewSession,
     model::{Session, SessionResponse},
     reconcile,
-    session::{Cause, SessionId},
+    session::{Cause, SessionId, Status},
     store::{self, ListFilter},
     urls,
 };
@@ -26,7 +26,8 @@ use crate::{
     catalog::BillingPeriod,
     customers::CustomerId,
     http::{
-        ApiError, Body, Caller, IdPath, Named, Query, Violations, metadata_violations, optional_time, page,
+        ApiError, Body, Caller, IdPath, Named, Query, Violations, check_length, metadata_violations,
+        optional_time, page,
     },
     kit::{money::Currency, page::Page},
     tenancy::{Mode, Scope},
@@ -91,7 +92,7 @@ const KEY_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=255;
 
 impl CreateRequest {
     /// Parses everything that can be judged without the database; all violations at once.
-    fn parse(self, mode: Mode) -> Result<NewSession, ApiError> {
+    fn parse(self, mode: Mode, now: DateTime<Utc>) -> Result<NewSession, ApiError> {
         let mut violations = Violations::default();
         if let Some((_, owner)) = OTHER_ACTIONS.iter().find(|(action, _)| *action == self.action) {
             violations.add("action", format!("belongs to {owner}; here it must be create_subscription"));
@@ -139,7 +140,7 @@ impl CreateRequest {
             violations.add("configuration.create_subscription_params", "is required");
             return Err(violations.finish().expect_err("a violation was just added"));
         };
-        let terms = params.parse(&mut violations);
+        let terms = params.parse(now, &mut violations);
         violations.finish()?;
         let Some(terms) = terms else {
             return Err(ApiError::internal(anyhow::anyhow!("a violation went missing")));
@@ -177,7 +178,7 @@ struct Terms {
 
 impl SubscriptionParams {
     /// `None` only when a violation was noted.
-    fn parse(self, violations: &mut Violations) -> Option<Terms> {
+    fn parse(self, now: DateTime<Utc>, violations: &mut Violations) -> Option<Terms> {
         let field = |name: &str| format!("configuration.create_subscription_params.{name}");
         violations.require(!self.plan_id.is_empty(), &field("plan_id"), "must not be empty");
         violations.require(
@@ -198,13 +199,13 @@ impl SubscriptionParams {
             &field("billing_period_count"),
             "must be at least 1",
         );
-        if let (Some(end), start) = (self.end_date, self.start_date) {
-            violations.require(
-                start.is_none_or(|start| end >= start),
-                &field("end_date"),
-                "must not be before start_date",
-            );
-        }
+        let start = self.start_date.unwrap_or(now);
+        violations.require(
+            self.end_date.is_none_or(|end| end >= start),
+            &field("end_date"),
+            "must not be before start_date, which is now when not given",
+        );
+        check_length(violations, &field("lookup_key"), self.lookup_key.as_deref(), *KEY_CHARACTERS.end());
         let metadata = self.metadata.unwrap_or_default();
         metadata_violations(violations, &field("metadata"), &metadata);
         Some(Terms {
@@ -225,8 +226,8 @@ async fn create(
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<SessionResponse>), ApiError> {
-    let session =
-        create::create(&app, caller.scope, caller.session_ttl(&app), request.parse(caller.mode)?).await?;
+    let request = request.parse(caller.mode, app.clock.now())?;
+    let session = create::create(&app, caller.scope, caller.session_ttl(&app), request).await?;
     Ok((StatusCode::CREATED, Json(session)))
 }
 
@@ -311,10 +312,13 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<SessionResponse>>, ApiError> {
     let page = page(query.limit, query.offset)?;
-    let status = query.status.or(query.checkout_status).map(|text| text.parse());
+    let status = query.status.map(|text| ("status", text));
+    let status = status.or(query.checkout_status.map(|text| ("checkout_status", text)));
     let status = status
-        .transpose()
-        .map_err(|error: super::session::UnknownStatus| ApiError::validation("status", &error.to_string()))?;
+        .map(|(field, text)| {
+            text.parse::<Status>().map_err(|error| ApiError::validation(field, &error.to_string()))
+        })
+        .transpose()?;
     let mut customer = query.customer_id.map(|text| text.parse::<CustomerId>());
     if let Some(external_id) = &query.customer_external_id {
         let found = crate::customers::find_by_external_id(&app, caller.scope, external_id).await?;

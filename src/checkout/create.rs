@@ -167,10 +167,10 @@ fn draft(
     now: DateTime<Utc>,
 ) -> Result<Draft, ApiError> {
     let period_start = request.start_date.unwrap_or(now);
-    let period_end = quote
-        .recurrence
-        .boundary(period_start, customer.timezone, 1)
-        .ok_or_else(|| ApiError::validation("start_date", "is too far in the future"))?;
+    let period_end = quote.recurrence.boundary(period_start, customer.timezone, 1).ok_or_else(|| {
+        let field = "configuration.create_subscription_params.start_date";
+        ApiError::validation(field, "is too far in the future")
+    })?;
     let mut lines = DraftLines::default();
     for line in quote.lines {
         lines.ids.push(app.ids.uuid());
@@ -289,6 +289,7 @@ impl From<QuoteError> for ApiError {
             QuoteError::PeriodNotChosen => "billing_period_required",
             QuoteError::NotRecurring => "not_recurring",
             QuoteError::ZeroTotal => "plan_zero_amount",
+            QuoteError::NotPayable => "amount_not_payable",
             QuoteError::Overflow => "amount_too_large",
         };
         Self::invalid_request(reason, error.to_string())

@@ -23,29 +23,21 @@ pub use link::SESSION_NOTE;
 pub use reconcile::provider_payment;
 pub use session::{Cause, Decision, SessionId, Status};
 pub use settle::{News, SettleError, Settled, Source, announce, settle_in};
+pub use store::Named;
 
 use crate::{
     db::{self, Tx},
     tenancy::{ConnectionId, Scope},
 };
 
-/// The session that a provider event is about: by its link, else by the link's `reference_id`.
-pub async fn find_id_by_link_in(
+/// The session that a provider event is about, by its link or else the link's `reference_id`; and whether its
+/// account and link are the ones that the event names.
+pub async fn find_named_in(
     tx: &mut Tx,
     scope: Scope,
-    link_id: Option<&str>,
-    reference: Option<SessionId>,
-) -> Result<Option<SessionId>, db::Error> {
-    store::find_id_by_link(tx, scope, link_id, reference).await
-}
-
-/// Whether a session's link may be the one an event names, at the account that signed it.
-pub async fn belongs_in(
-    tx: &mut Tx,
-    scope: Scope,
-    session: SessionId,
     connection: ConnectionId,
     link_id: Option<&str>,
-) -> Result<bool, db::Error> {
-    store::belongs(tx, scope, session, connection, link_id).await
+    reference: Option<SessionId>,
+) -> Result<Option<Named>, db::Error> {
+    store::find_named(tx, scope, connection, link_id, reference).await
 }

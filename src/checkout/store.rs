@@ -149,58 +149,47 @@ pub async fn find_open_by_key(pool: &Pool, scope: Scope, key: &str) -> Result<Op
     row.map(TryInto::try_into).transpose()
 }
 
+/// A session that a provider event names.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// The session.
+    pub id: SessionId,
+    /// Whether its account is the one that signed and its link, as far as both are known, the one named.
+    pub matches: bool,
+}
+
 /// The session a provider event is about: by link, else by `reference_id`, which is the session's id.
-pub async fn find_id_by_link(
+pub async fn find_named(
     tx: &mut Tx,
     scope: Scope,
+    connection: ConnectionId,
     link_id: Option<&str>,
     reference: Option<SessionId>,
-) -> Result<Option<SessionId>, db::Error> {
-    let id = sqlx::query_scalar!(
-        "-- checkout.find_id_by_link
-        select id
+) -> Result<Option<Named>, db::Error> {
+    let row = sqlx::query!(
+        r#"-- checkout.find_named
+        select id, connection_id = $4 and ($2::text is null or link_id is null or link_id = $2) as "matches!"
         from checkout_sessions
         where environment_id = $1 and (link_id = $2 or id = $3)
         order by link_id = $2 desc nulls last
-        limit 1",
+        limit 1"#,
         Uuid::from(scope.environment),
         link_id,
         reference.map(Uuid::from),
+        Uuid::from(connection),
     )
     .fetch_optional(tx)
     .await?;
-    Ok(id.map(Into::into))
-}
-
-/// Whether the session's account is `connection` and its link, as far as both are known, is `link_id`.
-pub async fn belongs(
-    tx: &mut Tx,
-    scope: Scope,
-    session: SessionId,
-    connection: ConnectionId,
-    link_id: Option<&str>,
-) -> Result<bool, db::Error> {
-    sqlx::query_scalar!(
-        r#"-- checkout.belongs
-        select exists (
-            select 1 from checkout_sessions
-            where environment_id = $1 and id = $2 and connection_id = $3
-                and ($4::text is null or link_id is null or link_id = $4)
-        ) as "belongs!""#,
-        Uuid::from(scope.environment),
-        Uuid::from(session),
-        Uuid::from(connection),
-        link_id,
-    )
-    .fetch_one(tx)
-    .await
+    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches }))
 }
 
 /// Reads the session and holds its row until the transaction ends: facts about one session queue up here.
+/// The payment's row is locked with it: of a row that is not locked, whoever had to wait would see the state from
+/// before the wait.
 pub async fn lock(tx: &mut Tx, scope: Scope, id: SessionId) -> Result<Option<Session>, db::Error> {
     let row = select_session!(
         "lock",
-        "where s.environment_id = $1 and s.id = $2 for update of s",
+        "where s.environment_id = $1 and s.id = $2 for update of s, p",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )

@@ -35,8 +35,8 @@ pub fn router() -> Router<App> {
 }
 
 /// A customer on the wire.
-#[derive(Debug, Serialize)]
-struct CustomerResponse {
+#[derive(Clone, Debug, Serialize)]
+pub struct CustomerResponse {
     id: CustomerId,
     external_id: String,
     name: String,
@@ -61,7 +61,8 @@ struct CustomerResponse {
 }
 
 impl CustomerResponse {
-    fn new(caller: Caller, customer: Customer) -> Self {
+    /// `customer` as the caller sees it.
+    pub fn new(caller: Caller, customer: Customer) -> Self {
         let Customer { id, status, created_at, updated_at, profile } = customer;
         Self {
             id,

@@ -135,6 +135,45 @@ pub async fn find_customer(pool: &Pool, scope: Scope, id: CustomerId) -> Result<
     .transpose()
 }
 
+pub async fn list_customers(
+    pool: &Pool,
+    scope: Scope,
+    ids: &[CustomerId],
+) -> Result<Vec<Customer>, db::Error> {
+    let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+    sqlx::query_as!(
+        CustomerRow,
+        "-- customers.list_customers
+        select id, external_id, name, email, contact, address_line1, address_line2, address_city, address_state,
+            address_postal_code, address_country, billing_currency, timezone, tax_treatment, contact_persons,
+            metadata, status, created_at, updated_at
+        from customers
+        where environment_id = $1 and id = any($2)",
+        Uuid::from(scope.environment),
+        &ids,
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+pub async fn list_ids_by_external_id(
+    pool: &Pool,
+    scope: Scope,
+    external_id: &str,
+) -> Result<Vec<Uuid>, db::Error> {
+    sqlx::query_scalar!(
+        "-- customers.list_ids_by_external_id
+        select id from customers where environment_id = $1 and external_id = $2",
+        Uuid::from(scope.environment),
+        external_id,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 pub async fn find_published_by_external_id(
     pool: &Pool,
     scope: Scope,

@@ -100,6 +100,14 @@ pub async fn is_ready(pool: &Pool) -> Result<bool, Error> {
     .await
 }
 
+/// Reads a text column that a CHECK keeps to what `T` knows.
+pub fn read_column<T>(text: &str) -> Result<T, Error>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    text.parse().map_err(|error: T::Err| Error::Decode(Box::new(error)))
+}
+
 /// The name of the constraint that refused a write, for `store.rs` files to name the error.
 pub fn violated_constraint(error: &Error) -> Option<&str> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::constraint)

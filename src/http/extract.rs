@@ -36,7 +36,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
             ApiError::invalid_request("malformed_json", format!("the body is not valid JSON: {error}"))
         })?;
-        if let Some(field) = find_nul(&value, "") {
+        // serde would read an array as a struct, member by position.
+        if !value.is_object() {
+            return Err(ApiError::validation("body", "must be a JSON object"));
+        }
+        if let Some(field) = find_nul(&value) {
             return Err(ApiError::validation(&field, "must not contain the character U+0000"));
         }
         from_value(value).map(Self)
@@ -89,24 +93,32 @@ fn wrong_shape(path: &str, reason: &str) -> ApiError {
         let field = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
         return ApiError::validation(&field, "is required");
     }
+    if let Some(field) = reason.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+        return ApiError::validation(field, "must be given once");
+    }
     let field = if path == "." { "body" } else { path };
     ApiError::validation(field, &format!("is not acceptable: {reason}"))
 }
 
-fn find_nul(value: &Value, path: &str) -> Option<String> {
+/// The path of the first text or name in `value` that contains U+0000, which Postgres cannot store.
+pub fn find_nul(value: &Value) -> Option<String> {
+    find_nul_below(value, "")
+}
+
+fn find_nul_below(value: &Value, path: &str) -> Option<String> {
     let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
         Value::String(text) => {
             text.contains('\0').then(|| if path.is_empty() { "body".into() } else { path.to_owned() })
         }
         Value::Array(items) => {
-            items.iter().enumerate().find_map(|(index, item)| find_nul(item, &join(&index.to_string())))
+            items.iter().enumerate().find_map(|(index, item)| find_nul_below(item, &join(&index.to_string())))
         }
         Value::Object(members) => members.iter().find_map(|(name, member)| {
             if name.contains('\0') {
                 Some(join(&name.replace('\0', "\\u0000")))
             } else {
-                find_nul(member, &join(name))
+                find_nul_below(member, &join(name))
             }
         }),
         _ => None,

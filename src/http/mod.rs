@@ -14,7 +14,7 @@ use axum::{Router, routing::get};
 
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
-pub use extract::{Body, IdPath, Named, Query, read_body};
+pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
 pub use fields::{check_length, check_name, optional_time, parse_time};
 pub use search::{List, Search};
 pub use server::{Bound, bind, serve};

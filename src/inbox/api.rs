@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     routing::post,
 };
 use serde_json::{Value, json};
@@ -24,10 +24,11 @@ pub fn router() -> Router<App> {
 
 async fn take(
     State(app): State<App>,
-    Path((tenant, environment)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     let missing = || ApiError::not_found("environment");
+    let Path((tenant, environment)) = path.map_err(|_| missing())?;
     let scope = Scope {
         tenant: tenant.parse().map_err(|_| missing())?,
         environment: environment.parse().map_err(|_| missing())?,

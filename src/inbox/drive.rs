@@ -89,15 +89,16 @@ async fn settle_in(
     news: News,
 ) -> Result<Match, SettleError> {
     let link_id = content.link_id.as_deref();
-    let Some(session) = checkout::find_id_by_link_in(tx, scope, link_id, content.session).await? else {
+    let Some(session) = checkout::find_named_in(tx, scope, connection, link_id, content.session).await?
+    else {
         return Ok(Match::NoSession);
     };
-    if !checkout::belongs_in(tx, scope, session, connection, link_id).await? {
-        tracing::error!(session.id = %session, link.id = link_id, "an event names another link or account than the session's");
+    if !session.matches {
+        tracing::error!(session.id = %session.id, link.id = link_id, "an event names another link or account than the session's");
         return Ok(Match::OtherLink);
     }
     let source = Source { cause: Cause::Webhook, inbox: Some(Uuid::from(id)) };
-    let settled = checkout::settle_in(app, tx, scope, session, news, source).await?;
+    let settled = checkout::settle_in(app, tx, scope, session.id, news, source).await?;
     Ok(Match::Settled(Box::new(settled)))
 }
 

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     checkout::{self, SettleError},
     db,
-    http::ApiError,
+    http::{ApiError, find_nul},
     razorpay::signature,
     tenancy::{self, ConnectionId, Scope},
     worker::Work,
@@ -28,10 +28,7 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
         return Err(ApiError::not_found("environment"));
     }
     let connection = verify(app, scope, signature, body).await?;
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| {
-        ApiError::invalid_request("malformed_event", format!("not a Razorpay event: {error}"))
-    })?;
-    let content = Content::of(envelope);
+    let content = parse(body)?;
     let id: InboxId = app.ids.next();
     match store_and_drive(app, scope, id, connection, &content).await {
         Ok(()) => Ok(()),
@@ -40,6 +37,24 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
             tracing::warn!(inbox.event = content.event, %error, "an event could not be settled at once");
             store_alone(app, scope, id, connection, &content).await
         }
+    }
+}
+
+/// Reads a verified body. What Postgres could not store is no event either.
+fn parse(body: &[u8]) -> Result<Content, ApiError> {
+    let malformed = |reason: &str| {
+        ApiError::invalid_request("malformed_event", format!("not a Razorpay event: {reason}"))
+    };
+    // serde would read an array as an envelope, member by position.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(malformed("the body is not a JSON object"));
+    }
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| malformed(&error.to_string()))?;
+    let content = Content::of(envelope);
+    let kept = serde_json::to_value(&content).map_err(ApiError::internal)?;
+    match find_nul(&kept) {
+        None => Ok(content),
+        Some(field) => Err(malformed(&format!("{field} contains the character U+0000"))),
     }
 }
 

@@ -1,6 +1,12 @@
 //! Invoices: drafted with a session, numbered and final once it is paid.
 
 pub mod api;
+mod invoice;
+mod store;
+mod threshold;
+mod view;
+
+pub use invoice::{BillingReason, Invoice, InvoiceLine, InvoiceStatus, InvoiceType, PaymentStatus};
 
 use crate::http::Named;
 

@@ -1,10 +1,100 @@
-//! Routes.
+//! `/v1/payments`.
 
-use axum::Router;
+use std::collections::HashMap;
 
-use crate::app::App;
+use axum::{Json, Router, extract::State, routing::get};
+use serde::Deserialize;
+
+use super::{
+    Attempt, DestinationType, PaymentGateway, PaymentId, PaymentMethodType, store, view::PaymentResponse,
+};
+use crate::{
+    app::App,
+    db::{self, search::Column},
+    http::{ApiError, Caller, IdPath, List, Named, Query, Search},
+    invoices::{InvoiceId, PaymentStatus},
+    kit::{money::Currency, page::Page},
+};
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new()
+    Router::new().route("/payments", get(list)).route("/payments/{id}", get(read))
+}
+
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<PaymentId>,
+) -> Result<Json<PaymentResponse>, ApiError> {
+    let found = store::find_payment(&app.pool, caller.scope, id).await?;
+    let payment = found.ok_or_else(|| ApiError::not_found(PaymentId::NOUN))?;
+    let attempts = store::list_attempts(&app.pool, caller.scope, &[id]).await?;
+    Ok(Json(PaymentResponse::new(caller, payment, attempts)))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    payment_ids: Option<List>,
+    destination_type: Option<DestinationType>,
+    destination_id: Option<List>,
+    payment_method_type: Option<PaymentMethodType>,
+    payment_status: Option<PaymentStatus>,
+    payment_gateway: Option<PaymentGateway>,
+    gateway_payment_id: Option<String>,
+    gateway_tracking_id: Option<String>,
+    currency: Option<String>,
+    #[serde(flatten)]
+    search: Search,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::id("id", "pay"),
+    Column::text("payment_status"),
+    Column::text("payment_gateway"),
+    Column::text("gateway_payment_id"),
+    Column::text("gateway_tracking_id"),
+    Column::text("currency"),
+    Column::time("succeeded_at"),
+    Column::time("failed_at"),
+    Column::time("created_at"),
+    Column::time("updated_at"),
+];
+
+async fn list(
+    caller: Caller,
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<PaymentResponse>>, ApiError> {
+    let criteria = query.search.parse(COLUMNS)?;
+    let currency = query.currency.map(|code| code.parse::<Currency>()).transpose();
+    let wanted = store::WantedPayments {
+        ids: query.payment_ids.and_then(List::ids::<PaymentId>),
+        destination_type: query.destination_type,
+        invoice_ids: query.destination_id.and_then(List::ids::<InvoiceId>),
+        method: query.payment_method_type,
+        payment_status: query.payment_status,
+        gateway: query.payment_gateway,
+        gateway_payment_id: query.gateway_payment_id,
+        gateway_tracking_id: query.gateway_tracking_id,
+        currency: currency.map_err(|error| ApiError::validation("currency", &error.to_string()))?,
+    };
+    let page = store::search_payments(&app.pool, caller.scope, wanted, criteria).await?;
+    let ids: Vec<PaymentId> = page.items.iter().map(|payment| payment.id).collect();
+    let mut attempts = attempts_of(&app, caller, &ids).await?;
+    Ok(Json(page.map(|payment| {
+        let attempts = attempts.remove(&payment.id).unwrap_or_default();
+        PaymentResponse::new(caller, payment, attempts)
+    })))
+}
+
+async fn attempts_of(
+    app: &App,
+    caller: Caller,
+    payments: &[PaymentId],
+) -> Result<HashMap<PaymentId, Vec<Attempt>>, db::Error> {
+    let mut by_payment: HashMap<_, Vec<_>> = HashMap::new();
+    for attempt in store::list_attempts(&app.pool, caller.scope, payments).await? {
+        by_payment.entry(attempt.payment).or_default().push(attempt);
+    }
+    Ok(by_payment)
 }

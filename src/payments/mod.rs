@@ -2,10 +2,13 @@
 
 pub mod api;
 mod facts;
+mod payment;
 mod refund;
 mod store;
+mod view;
 
 pub use facts::{Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in};
+pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
 pub use refund::{NewRefund, RefundId, SendRefunds, insert_refund_in, note_refund_in};
 
 use crate::http::Named;

@@ -1,10 +1,109 @@
-//! Routes.
+//! `/v1/subscriptions`.
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
-use crate::app::App;
+use super::{
+    SubscriptionId, SubscriptionStatus, store,
+    view::{Embed, Embedded, SubscriptionResponse},
+};
+use crate::{
+    app::App,
+    catalog::{BillingPeriod, PlanId},
+    customers::{self, CustomerId},
+    db::search::Column,
+    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    kit::page::Page,
+};
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new()
+    Router::new().route("/subscriptions/search", post(search)).route("/subscriptions/{id}", get(read))
+}
+
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<SubscriptionId>,
+) -> Result<Json<SubscriptionResponse>, ApiError> {
+    let found = store::find(&app.pool, caller.scope, id).await?;
+    let subscription = found.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;
+    let everything = Embed { lines: true, prices: true, plan: true, customer: true };
+    let mut embedded = Embedded::load(&app, caller, std::slice::from_ref(&subscription), everything).await?;
+    Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
+}
+
+#[derive(Deserialize)]
+struct SearchRequest {
+    customer_id: Option<List>,
+    customer_ids: Option<List>,
+    external_customer_id: Option<String>,
+    plan_id: Option<List>,
+    subscription_ids: Option<List>,
+    subscription_status: Option<List>,
+    billing_period: Option<List>,
+    #[serde(default, deserialize_with = "optional_time")]
+    active_at: Option<DateTime<Utc>>,
+    with_line_items: Option<bool>,
+    #[serde(flatten)]
+    search: Search,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::id("id", "subs"),
+    Column::id("customer_id", "cust"),
+    Column::id("plan_id", "plan"),
+    Column::text("subscription_status"),
+    Column::text("currency"),
+    Column::text("billing_period"),
+    Column::number("billing_period_count"),
+    Column::text("collection_method"),
+    Column::text("lookup_key"),
+    Column::time("start_date"),
+    Column::time("end_date"),
+    Column::time("current_period_start"),
+    Column::time("current_period_end"),
+    Column::time("created_at"),
+    Column::time("updated_at"),
+];
+
+async fn search(
+    caller: Caller,
+    State(app): State<App>,
+    Body(request): Body<SearchRequest>,
+) -> Result<Json<Page<SubscriptionResponse>>, ApiError> {
+    let criteria = request.search.parse(COLUMNS)?;
+    let mut violations = Violations::default();
+    let statuses = request
+        .subscription_status
+        .and_then(|all| all.terms::<SubscriptionStatus>("subscription_status", &mut violations));
+    let billing_periods =
+        request.billing_period.and_then(|all| all.terms::<BillingPeriod>("billing_period", &mut violations));
+    violations.finish()?;
+    let external_id = request.external_customer_id.as_deref();
+    let wanted = store::Wanted {
+        ids: request.subscription_ids.and_then(List::ids::<SubscriptionId>),
+        customer_id: request.customer_id.and_then(List::ids::<CustomerId>),
+        customer_ids: request.customer_ids.and_then(List::ids::<CustomerId>),
+        named_customer_ids: customers::list_ids_by_external_id(&app, caller.scope, external_id).await?,
+        plan_ids: request.plan_id.and_then(List::ids::<PlanId>),
+        statuses,
+        billing_periods,
+        active_at: request.active_at,
+    };
+    let page = store::search(&app.pool, caller.scope, wanted, criteria).await?;
+    let prices = request.search.expands("prices");
+    let embed = Embed {
+        lines: prices || request.with_line_items.unwrap_or(false),
+        prices,
+        plan: request.search.expands("plan"),
+        customer: request.search.expands("customer"),
+    };
+    let mut embedded = Embedded::load(&app, caller, &page.items, embed).await?;
+    Ok(Json(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded))))
 }

@@ -2,8 +2,12 @@
 
 pub mod api;
 mod period;
+mod store;
+mod subscription;
+mod view;
 
 pub use period::Recurrence;
+pub use subscription::{Subscription, SubscriptionLine, SubscriptionStatus};
 
 use crate::http::Named;
 

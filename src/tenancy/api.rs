@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Violations},
+    http::{ApiError, Body, Caller, IdPath, Named, Violations, metadata_violations},
     kit::page::{Page, PageRequest},
 };
 
@@ -31,8 +31,7 @@ struct CreateRequest {
     name: String,
     provider_type: String,
     encrypted_secret_data: SecretData,
-    #[serde(default)]
-    metadata: Map<String, Value>,
+    metadata: Option<Map<String, Value>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -94,13 +93,15 @@ async fn create(
     violations.require(secrets.key_id.is_some(), "encrypted_secret_data.key_id", "is required");
     violations.require(secrets.secret_key.is_some(), "encrypted_secret_data.secret_key", "is required");
     check_secrets(&mut violations, caller.mode, &secrets);
+    let metadata = request.metadata.unwrap_or_default();
+    metadata_violations(&mut violations, "metadata", &metadata);
     violations.finish()?;
     let credentials = NewAccount {
         key_id: secrets.key_id.unwrap_or_default(),
         secret_key: secrets.secret_key.unwrap_or_default(),
         webhook_secret: secrets.webhook_secret,
     };
-    let metadata = Value::Object(request.metadata);
+    let metadata = Value::Object(metadata);
     let connection = connection::create(&app, caller.scope, request.name, &credentials, metadata).await?;
     Ok((StatusCode::CREATED, Json(ConnectionResponse::new(caller, connection))))
 }
@@ -115,6 +116,9 @@ async fn update(
     let secrets = request.encrypted_secret_data.unwrap_or_default();
     if let Some(name) = &request.name {
         check_name(&mut violations, name);
+    }
+    if let Some(metadata) = &request.metadata {
+        metadata_violations(&mut violations, "metadata", metadata);
     }
     check_secrets(&mut violations, caller.mode, &secrets);
     // A key id and its secret belong together: one without the other would lock the account out.

@@ -1,7 +1,7 @@
 //! Connections: a merchant's Razorpay account, its secrets sealed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -207,13 +207,21 @@ pub async fn update(
     let seal = |column, secret: Option<SecretString>| {
         secret.map(|secret| app.sealer.seal(place(column, scope, id), &secret))
     };
+    // Saving a form again is no rotation: it must not push the secret before it out.
+    let is_current = |new: &SecretString| {
+        let current = sealed.webhook_secret.as_ref();
+        let current =
+            current.and_then(|current| app.sealer.open(place(WEBHOOK_SECRET, scope, id), current).ok());
+        current.is_some_and(|current| current.expose_secret() == new.expose_secret())
+    };
+    let webhook_secret = change.webhook_secret.filter(|new| !is_current(new));
     let previous_expires_at = sealed.webhook_secret.is_some().then(|| now + PREVIOUS_SECRET_KEPT);
     let updated = store::update_connection(
         &app.pool,
         scope,
         &connection,
         seal(SECRET_KEY, change.secret_key),
-        seal(WEBHOOK_SECRET, change.webhook_secret),
+        seal(WEBHOOK_SECRET, webhook_secret),
         sealed.webhook_secret,
         previous_expires_at,
     )

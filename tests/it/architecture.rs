@@ -23,7 +23,9 @@ fn sources() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     rust_files(&src)
         .into_iter()
-        .filter(|path| !path.ends_with("tests.rs") && !path.parent().is_some_and(|folder| folder.ends_with("tests")))
+        .filter(|path| {
+            !path.ends_with("tests.rs") && !path.parent().is_some_and(|folder| folder.ends_with("tests"))
+        })
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();

@@ -3,14 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod auth;
 mod catalog;
 mod concurrency;
+mod connections;
 mod customers;
 mod deliveries;
 mod health;
 mod journey;
 mod provider;
+mod reads;
+mod razorpay_webhook;
 mod return_page;
+mod session_bodies;
+mod session_input;
 mod settle;
 mod support;
 mod webhook_endpoints;

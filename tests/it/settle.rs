@@ -268,3 +268,34 @@ async fn a_refund_is_sent_until_the_provider_answers_and_never_twice() {
     assert_eq!(refunds(&app).await[0].0, "SUCCEEDED");
     app.finish().await;
 }
+
+/// The event and the state are one transaction: when the one cannot be written, the other does not happen.
+#[tokio::test]
+async fn a_completion_whose_event_cannot_be_written_waits_until_it_can() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    // Takes the place of the session's second event.
+    let pool = &app.state().pool;
+    sqlx::query(
+        "insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
+         select environment_id, gen_random_uuid(), 'checkout.session.completed', id, 2, '{}', created_at from checkout_sessions",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    app.pay(&session);
+    assert_eq!(app.sandbox.flush_webhooks().await, 4);
+    let delivered = app.sandbox.ledger().deliveries;
+    assert!(
+        delivered.iter().all(|delivery| delivery.attempts[0].status == Some(200)),
+        "stored, so acknowledged"
+    );
+    let status: String =
+        sqlx::query_scalar("select checkout_status from checkout_sessions").fetch_one(pool).await.unwrap();
+    assert_eq!(status, "pending");
+    sqlx::query("delete from events where sequence = 2").execute(pool).await.unwrap();
+    app.advance(TimeDelta::minutes(1)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    app.finish().await;
+}

@@ -5,9 +5,9 @@ mod app;
 mod audit;
 mod clock;
 mod db;
+pub mod razorpay;
 mod receiver;
 
 pub use actors::{Merchant, Reply};
-#[expect(unused_imports, reason = "part of the harness")]
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
 pub use receiver::{Received, Receiver};
