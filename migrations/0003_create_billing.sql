@@ -232,7 +232,7 @@ create table refunds (
     constraint refunds_one_per_payment unique (environment_id, provider_payment_id),
     constraint refunds_status_known check (refund_status in ('PENDING', 'PROCESSING', 'SUCCEEDED', 'FAILED')),
     constraint refunds_reason_known check
-        (reason in ('late_payment', 'duplicate_payment', 'amount_mismatch'))
+        (reason in ('late_payment', 'duplicate_payment', 'amount_mismatch', 'refunded_already'))
 );
 
 create index refunds_due on refunds (next_attempt_at) where refund_status in ('PENDING', 'PROCESSING');

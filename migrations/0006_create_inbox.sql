@@ -3,7 +3,8 @@
 create table inbox (
     environment_id   uuid        not null references environments (id),
     id               uuid        not null,
-    connection_id    uuid        not null,
+    -- The accounts under whose secret the signature verified; several share one after an account was connected anew.
+    connection_ids   uuid[]      not null,
     event_type       text        not null,
     -- SHA-256 of the signed content that makes two events the same: type and entity ids with their states.
     -- The event-id header is not signed and is not used.
@@ -20,8 +21,6 @@ create table inbox (
     received_at      timestamptz not null,
     processed_at     timestamptz,
     primary key (environment_id, id),
-    constraint inbox_connection_exists foreign key (environment_id, connection_id)
-        references connections (environment_id, id),
     constraint inbox_content_once unique (environment_id, content_hash),
     -- waiting: matches no session yet, or failed; looked at again. parked: given up, kept for people.
     constraint inbox_status_known check (inbox_status in ('waiting', 'processed', 'parked')),

@@ -38,11 +38,12 @@ pub async fn delete(app: &App, scope: Scope, id: SessionId) -> Result<(), ApiErr
 }
 
 /// Carries out a recorded wish: also what the worker does when the process died after recording it.
-pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Session, SettleError> {
+pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Session, ReconcileError> {
     let link_closed = match shut(app, session, cause).await {
-        Ok(Shut::Ended) => return reread(app, session).await,
+        Ok(Shut::Ended) => return Ok(reread(app, session).await?),
         Ok(Shut::Closed) => true,
-        Err(ReconcileError::Settle(error)) => return Err(error),
+        // Not silence: there is money, or our own tables did not answer. The worker goes on with the wish.
+        Err(error @ (ReconcileError::PaidUnsettled | ReconcileError::Settle(_))) => return Err(error),
         // No answer: the session ends, the link goes on being cancelled, late money goes back.
         Err(error) => {
             tracing::warn!(session.id = %session.id, %error, "cancelled without the provider's word");
@@ -57,4 +58,20 @@ pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Sessio
 
 async fn reread(app: &App, session: &Session) -> Result<Session, SettleError> {
     store::find(&app.pool, session.scope, session.id).await?.ok_or(SettleError::NotFound)
+}
+
+impl From<ReconcileError> for ApiError {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Settle(error) => error.into(),
+            ReconcileError::Account(error) => error.into(),
+            ReconcileError::PaidUnsettled => {
+                Self::unavailable("the session is being paid; its payment is not confirmed yet", 5)
+                    .detail("reason", "payment_in_progress")
+            }
+            ReconcileError::Provider(_) => {
+                Self::unavailable("the payment provider did not answer in time", 5)
+            }
+        }
+    }
 }

@@ -250,8 +250,8 @@ async fn ask_for_link(
     account: &Account,
 ) -> Result<SessionResponse, ApiError> {
     let id = draft.session;
-    let wanted = link::wanted(app, &draft.terms(), customer);
-    let outcome = app.razorpay.ensure_link(&account.credentials, &wanted).await;
+    let wanted = link::wanted(app, scope.environment, &draft.terms(), customer);
+    let outcome = app.razorpay.ensure_link(&account.credentials, &wanted, false).await;
     let news = match outcome {
         Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
         Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },

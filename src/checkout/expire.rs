@@ -95,6 +95,8 @@ async fn at_deadline(
     let closed = match shut(app, &session, Cause::Deadline).await {
         Ok(Shut::Ended) => return Ok(None),
         Ok(Shut::Closed) => true,
+        // Not silence: there is money, or our own tables did not answer.
+        Err(error @ (ReconcileError::PaidUnsettled | ReconcileError::Settle(_))) => return Err(error),
         // The provider does not answer. After ten minutes the customer's time is up all the same, and money
         // that comes later goes back.
         Err(error) if now >= session.expires_at + DEADLINE_PATIENCE => {
@@ -126,7 +128,8 @@ pub async fn begin_closing(
                 session.state.link_state = LinkState::Closing;
             }
             session.cancelled_at = session.cancelled_at.or(cancelled_at);
-            store::mark_link(tx, &session, Some(now + LEASE), now).await?;
+            // The worker's own call keeps its lease; a request's ends it.
+            store::mark_link(tx, &session, Some(now + LEASE), cancelled_at.is_none(), now).await?;
             Ok(session)
         })
     })
@@ -191,7 +194,7 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
         Box::pin(async move {
             let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
             session.state.link_state = LinkState::Closed;
-            store::mark_link(tx, &session, None, now).await.map_err(SettleError::from)
+            store::mark_link(tx, &session, None, true, now).await.map_err(SettleError::from)
         })
     })
     .await?;
@@ -201,6 +204,10 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
 /// A session that ended before its link was known: if the link was made after all, it is closed.
 async fn find_late_link(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let (verdict, session) = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?;
-    let closing = verdict != Verdict::Absent && session.state.link_state == LinkState::Closing;
-    Ok(closing.then(|| app.clock.now()))
+    let now = app.clock.now();
+    match verdict {
+        // Lists have been seen to lag by minutes: one more look.
+        Verdict::Absent if session.check_count == 0 => Ok(Some(now + TimeDelta::minutes(5))),
+        _ => Ok((session.state.link_state == LinkState::Closing).then_some(now)),
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     invoices::InvoiceId,
     kit::money::Money,
     razorpay::{self, NewLink},
+    tenancy::EnvironmentId,
 };
 
 /// Note that ties a payment to its session; the merchant's metadata cannot overwrite it.
@@ -50,7 +51,7 @@ impl<'s> From<&'s Session> for Terms<'s> {
 }
 
 /// The link of a session. The same for every try, but for a deadline that may not be too close.
-pub fn wanted(app: &App, terms: &Terms<'_>, customer: &Customer) -> NewLink {
+pub fn wanted(app: &App, environment: EnvironmentId, terms: &Terms<'_>, customer: &Customer) -> NewLink {
     let earliest = app.clock.now() + SHORTEST_LINK_LIFE;
     NewLink {
         reference_id: terms.session.to_string(),
@@ -63,7 +64,7 @@ pub fn wanted(app: &App, terms: &Terms<'_>, customer: &Customer) -> NewLink {
             contact: customer.contact.clone().filter(|contact| (8..=14).contains(&contact.chars().count())),
         },
         notes: notes(terms),
-        callback_url: format!("{}return/{}", app.config.public_url, terms.session),
+        callback_url: format!("{}return/{environment}/{}", app.config.public_url, terms.session),
     }
 }
 

@@ -35,9 +35,9 @@ use crate::{
 pub async fn find_named_in(
     tx: &mut Tx,
     scope: Scope,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     link_id: Option<&str>,
     reference: Option<SessionId>,
 ) -> Result<Option<Named>, db::Error> {
-    store::find_named(tx, scope, connection, link_id, reference).await
+    store::find_named(tx, scope, connections, link_id, reference).await
 }

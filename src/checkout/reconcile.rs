@@ -14,7 +14,7 @@ use crate::{
     customers, db,
     kit::money::Money,
     payments::ProviderPayment,
-    razorpay::{self, Credentials, Link, LinkStatus, Payment, ProviderError},
+    razorpay::{self, Credentials, Link, LinkStatus, Payment, PaymentStatus, ProviderError},
     tenancy::{self, AccountError},
 };
 
@@ -24,6 +24,9 @@ pub enum ReconcileError {
     /// The provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The provider says that money was paid, and not all of it could be read yet. The session must not end.
+    #[error("paid at the provider, but the payment cannot be read yet")]
+    PaidUnsettled,
     /// The connection's credentials.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -98,15 +101,13 @@ async fn known_link(
     let Some(found) = client.find_link(credentials, &session.id.to_string()).await? else {
         return Ok(None);
     };
-    let wanted = session.state.amount;
-    let matches = found.amount == wanted.minor && found.currency.eq_ignore_ascii_case(wanted.currency.code());
-    let news = if matches {
-        News::LinkCreated { link_id: found.id.clone(), url: found.short_url.clone() }
-    } else {
-        News::LinkMismatched { link_id: found.id.clone() }
+    let link_id = found.id.clone();
+    let news = match client.vetted(found, &session.id.to_string(), session.state.amount) {
+        Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
+        Err(_) => News::LinkMismatched { link_id: link_id.clone() },
     };
     let settled = settle(app, session.scope, session.id, news, cause).await?;
-    let link = client.fetch_link(credentials, &found.id).await?;
+    let link = client.fetch_link(credentials, &link_id).await?;
     Ok(Some((link, settled.session)))
 }
 
@@ -118,13 +119,25 @@ async fn settle_payments(
     link: &Link,
     cause: Cause,
 ) -> Result<Session, ReconcileError> {
-    for payment in client.captured_payments(credentials, link).await? {
+    let session_id = session.id;
+    let unsettled = |error: ProviderError| {
+        tracing::warn!(session.id = %session_id, %error, "paid, but the payment could not be read");
+        ReconcileError::PaidUnsettled
+    };
+    let payments = client.captured_payments(credentials, link).await.map_err(unsettled)?;
+    let mut settled_minor: i64 = 0;
+    for payment in payments {
         let Some(payment) = provider_payment(&payment) else {
-            tracing::error!(session.id = %session.id, provider_payment.id = payment.id, "captured in an unknown currency");
+            tracing::error!(session.id = %session_id, provider_payment.id = payment.id, "captured in an unknown currency");
             continue;
         };
+        settled_minor = settled_minor.saturating_add(payment.amount.minor);
         let news = News::Paid { payment, link_id: Some(link.id.clone()) };
         session = settle(app, session.scope, session.id, news, cause).await?.session;
+    }
+    // A link that is paid lists its payment a moment later: until then nothing may be concluded.
+    if settled_minor == 0 || settled_minor < link.amount_paid {
+        return Err(ReconcileError::PaidUnsettled);
     }
     Ok(session)
 }
@@ -133,7 +146,12 @@ async fn settle_payments(
 pub fn provider_payment(payment: &Payment) -> Option<ProviderPayment> {
     let currency = payment.currency.parse().ok()?;
     let amount = Money::new(payment.amount, currency);
-    (payment.amount > 0).then(|| ProviderPayment { provider_payment_id: payment.id.clone(), amount })
+    let refunded = payment.status == PaymentStatus::Refunded;
+    (payment.amount > 0).then(|| ProviderPayment {
+        provider_payment_id: payment.id.clone(),
+        amount,
+        refunded,
+    })
 }
 
 /// A reader's look at the provider: debounced over all readers of the session, and never an error.
@@ -182,8 +200,8 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
     let customer = customers::find(app, session.scope, session.customer)
         .await?
         .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
-    let wanted = link::wanted(app, &session.into(), &customer);
-    let news = match app.razorpay.ensure_link(&account.credentials, &wanted).await {
+    let wanted = link::wanted(app, session.scope.environment, &session.into(), &customer);
+    let news = match app.razorpay.ensure_link(&account.credentials, &wanted, true).await {
         Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
         Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },
         Err(ProviderError::Rejected { description, .. }) => News::LinkRejected { reason: description },

@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, IdPath, Query},
+    http::{ApiError, Named, Query},
     razorpay::signature::Callback,
-    tenancy,
+    tenancy::{self, EnvironmentId},
 };
 
 /// Routes at the root: a browser's, not the API's.
 pub fn router() -> Router<App> {
-    Router::new().route("/return/{id}", get(arrive))
+    Router::new().route("/return/{environment_id}/{id}", get(arrive))
 }
 
 #[derive(Template)]
@@ -38,11 +38,14 @@ struct StatusPage<'a> {
 
 async fn arrive(
     State(app): State<App>,
-    IdPath(id): IdPath<SessionId>,
+    path: Result<Path<(String, String)>, PathRejection>,
     callback: Result<Query<Callback>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let session =
-        store::find_any_scope(&app.pool, id).await?.ok_or_else(|| ApiError::not_found("checkout session"))?;
+    let missing = || ApiError::not_found(SessionId::NOUN);
+    let Path((environment, id)) = path.map_err(|_| missing())?;
+    let environment: EnvironmentId = environment.parse().map_err(|_| missing())?;
+    let id: SessionId = id.parse().map_err(|_| missing())?;
+    let session = store::find_any_scope(&app.pool, environment, id).await?.ok_or_else(missing)?;
     // Without Razorpay's parameters somebody just looks at the page.
     let Ok(Query(callback)) = callback else { return page(&app, &session, StatusCode::OK) };
     let account = tenancy::connection_account(&app, session.scope, session.connection).await?;

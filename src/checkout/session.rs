@@ -133,11 +133,16 @@ pub enum Fact {
     /// The provider refused to make the link.
     LinkRejected,
     /// The provider holds a link under our reference that is not what we asked for.
-    LinkMismatched,
+    LinkMismatched {
+        /// `plink_…`
+        link_id: String,
+    },
     /// A payment on the link was captured.
     Paid {
         /// What was captured.
         amount: Money,
+        /// Whether all of it has gone back already, at the provider.
+        refunded: bool,
     },
     /// A try to pay did not succeed.
     AttemptFailed,
@@ -160,6 +165,8 @@ pub enum RefundReason {
     DuplicatePayment,
     /// Not the amount or not the currency that was owed.
     AmountMismatch,
+    /// It went back at the provider before we heard of it; nothing is left to send.
+    RefundedAlready,
 }
 
 impl RefundReason {
@@ -169,6 +176,7 @@ impl RefundReason {
             Self::LatePayment => "late_payment",
             Self::DuplicatePayment => "duplicate_payment",
             Self::AmountMismatch => "amount_mismatch",
+            Self::RefundedAlready => "refunded_already",
         }
     }
 }
@@ -213,11 +221,15 @@ pub fn decide(state: &State, fact: &Fact) -> Decision {
         }
         (Fact::LinkCreated { .. }, Pending | Completed | Failed | Expired) => CancelLink,
 
-        (Fact::LinkRejected | Fact::LinkMismatched, Initiated) => Become(Failed),
-        (Fact::LinkRejected | Fact::LinkMismatched, Failed | Expired) => AlreadyApplied,
-        (Fact::LinkRejected | Fact::LinkMismatched, Pending | Completed) => Illegal,
+        (Fact::LinkRejected | Fact::LinkMismatched { .. }, Initiated) => Become(Failed),
+        (Fact::LinkMismatched { link_id }, Failed | Expired) if state.link_id.as_ref() != Some(link_id) => {
+            CancelLink
+        }
+        (Fact::LinkRejected | Fact::LinkMismatched { .. }, Failed | Expired) => AlreadyApplied,
+        (Fact::LinkRejected | Fact::LinkMismatched { .. }, Pending | Completed) => Illegal,
 
-        (Fact::Paid { amount }, _) if *amount != state.amount => Refund(RefundReason::AmountMismatch),
+        (Fact::Paid { refunded: true, .. }, _) => Refund(RefundReason::RefundedAlready),
+        (Fact::Paid { amount, .. }, _) if *amount != state.amount => Refund(RefundReason::AmountMismatch),
         (Fact::Paid { .. }, Initiated | Pending) => Become(Completed),
         (Fact::Paid { .. }, Completed) => Refund(RefundReason::DuplicatePayment),
         (Fact::Paid { .. }, Failed | Expired) => Refund(RefundReason::LatePayment),
@@ -286,12 +298,17 @@ mod tests {
             ("LinkCreated, ours", Fact::LinkCreated { link_id: "plink_1".into() }),
             ("LinkCreated, another", Fact::LinkCreated { link_id: "plink_2".into() }),
             ("LinkRejected", Fact::LinkRejected),
-            ("LinkMismatched", Fact::LinkMismatched),
-            ("Paid", Fact::Paid { amount: inr(49_900) }),
-            ("Paid, other amount", Fact::Paid { amount: inr(100) }),
+            ("LinkMismatched, ours", Fact::LinkMismatched { link_id: "plink_1".into() }),
+            ("LinkMismatched, another", Fact::LinkMismatched { link_id: "plink_2".into() }),
+            ("Paid", Fact::Paid { amount: inr(49_900), refunded: false }),
+            ("Paid, gone back", Fact::Paid { amount: inr(49_900), refunded: true }),
+            ("Paid, other amount", Fact::Paid { amount: inr(100), refunded: false }),
             (
                 "Paid, other currency",
-                Fact::Paid { amount: Money::new(49_900, "USD".parse().expect("a currency")) },
+                Fact::Paid {
+                    amount: Money::new(49_900, "USD".parse().expect("a currency")),
+                    refunded: false,
+                },
             ),
             ("AttemptFailed", Fact::AttemptFailed),
             ("CancelledByMerchant", Fact::CancelledByMerchant),

@@ -73,8 +73,8 @@ impl News {
         match self {
             Self::LinkCreated { link_id, .. } => Fact::LinkCreated { link_id: link_id.clone() },
             Self::LinkRejected { .. } => Fact::LinkRejected,
-            Self::LinkMismatched { .. } => Fact::LinkMismatched,
-            Self::Paid { payment, .. } => Fact::Paid { amount: payment.amount },
+            Self::LinkMismatched { link_id } => Fact::LinkMismatched { link_id: link_id.clone() },
+            Self::Paid { payment, .. } => Fact::Paid { amount: payment.amount, refunded: payment.refunded },
             Self::AttemptFailed { .. } => Fact::AttemptFailed,
             Self::CancelledByMerchant { .. } => Fact::CancelledByMerchant,
             Self::LinkCancelled => Fact::LinkCancelled,
@@ -227,10 +227,13 @@ impl Step<'_> {
             (Decision::Record, News::LinkCreated { link_id, url }) => {
                 self.session.state.link_id = Some(link_id);
                 self.session.link_url = Some(url);
-                store::mark_link(self.tx, &self.session, None, self.now).await?;
+                store::mark_link(self.tx, &self.session, None, false, self.now).await?;
             }
             (Decision::CancelLink, News::LinkCreated { link_id, url }) => {
-                self.close_link(link_id, url).await?;
+                self.close_link(link_id, Some(url)).await?;
+            }
+            (Decision::CancelLink, News::LinkMismatched { link_id }) => {
+                self.close_link(link_id, None).await?;
             }
             _ => {}
         }
@@ -240,7 +243,8 @@ impl Step<'_> {
     async fn become_pending(&mut self) -> Result<(), SettleError> {
         let from = self.session.state.status;
         self.advance(Status::Pending);
-        let change = transition(&self.session, from, self.source, Some(self.session.expires_at), self.now);
+        let check_at = if self.session.cancelled_at.is_some() { self.now } else { self.session.expires_at };
+        let change = transition(&self.session, from, self.source, Some(check_at), self.now);
         if !store::mark_pending(self.tx, &change).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -303,7 +307,7 @@ impl Step<'_> {
     }
 
     /// The link that must not stay payable: ours, of an ended session, or a second one.
-    async fn close_link(&mut self, link_id: String, url: String) -> Result<(), SettleError> {
+    async fn close_link(&mut self, link_id: String, url: Option<String>) -> Result<(), SettleError> {
         if self.session.state.link_id.as_ref().is_some_and(|known| *known != link_id) {
             // Razorpay refuses a second link under one reference, so this cannot happen; if it does, people
             // must know, and the next issue's link table will hold both.
@@ -311,9 +315,10 @@ impl Step<'_> {
             return Ok(());
         }
         self.session.state.link_id = Some(link_id);
-        self.session.link_url = Some(url);
+        self.session.link_url = url;
         self.session.state.link_state = LinkState::Closing;
-        Ok(store::mark_link(self.tx, &self.session, Some(self.now), self.now).await?)
+        // A worker that looks at the session right now must not put this off.
+        Ok(store::mark_link(self.tx, &self.session, Some(self.now), false, self.now).await?)
     }
 
     /// False when this payment is on record already, in this session or another.
@@ -335,6 +340,7 @@ impl Step<'_> {
             connection: self.session.connection,
             payment: payment.clone(),
             reason: reason.as_str(),
+            already_made: reason == RefundReason::RefundedAlready,
         };
         Ok(payments::insert_refund_in(self.tx, self.session.scope, &refund, self.now).await?)
     }

@@ -129,10 +129,20 @@ pub async fn find(pool: &Pool, scope: Scope, id: SessionId) -> Result<Option<Ses
     row.map(TryInto::try_into).transpose()
 }
 
-/// By id alone: for the return page, which a browser opens without credentials.
-pub async fn find_any_scope(pool: &Pool, id: SessionId) -> Result<Option<Session>, db::Error> {
-    let row =
-        select_session!("find_any_scope", "where s.id = $1", Uuid::from(id)).fetch_optional(pool).await?;
+/// Without a tenant: for the return page, which a browser opens without credentials.
+pub async fn find_any_scope(
+    pool: &Pool,
+    environment: EnvironmentId,
+    id: SessionId,
+) -> Result<Option<Session>, db::Error> {
+    let row = select_session!(
+        "find_any_scope",
+        "where s.environment_id = $1 and s.id = $2",
+        Uuid::from(environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -154,7 +164,7 @@ pub async fn find_open_by_key(pool: &Pool, scope: Scope, key: &str) -> Result<Op
 pub struct Named {
     /// The session.
     pub id: SessionId,
-    /// Whether its account is the one that signed and its link, as far as both are known, the one named.
+    /// Whether its account is one of those that signed and its link, as far as both are known, the one named.
     pub matches: bool,
 }
 
@@ -162,13 +172,13 @@ pub struct Named {
 pub async fn find_named(
     tx: &mut Tx,
     scope: Scope,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     link_id: Option<&str>,
     reference: Option<SessionId>,
 ) -> Result<Option<Named>, db::Error> {
     let row = sqlx::query!(
         r#"-- checkout.find_named
-        select id, connection_id = $4 and ($2::text is null or link_id is null or link_id = $2) as "matches!"
+        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!"
         from checkout_sessions
         where environment_id = $1 and (link_id = $2 or id = $3)
         order by link_id = $2 desc nulls last
@@ -176,7 +186,7 @@ pub async fn find_named(
         Uuid::from(scope.environment),
         link_id,
         reference.map(Uuid::from),
-        Uuid::from(connection),
+        &connections.iter().copied().map(Uuid::from).collect::<Vec<_>>(),
     )
     .fetch_optional(tx)
     .await?;
@@ -512,17 +522,20 @@ pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db
     Ok(done == 4)
 }
 
-/// Changes only what is known of the link, and when to look again. The status stays.
+/// Changes only what is known of the link, and when to look again. The status stays. Unless the caller is the
+/// worker that holds the lease, the lease ends: its holder's own `check_at` would be older than this one.
 pub async fn mark_link(
     tx: &mut Tx,
     session: &Session,
     check_at: Option<DateTime<Utc>>,
+    keep_lease: bool,
     now: DateTime<Utc>,
 ) -> Result<(), db::Error> {
     sqlx::query!(
         "-- checkout.mark_link
         update checkout_sessions
-        set link_id = $3, link_url = $4, link_state = $5, cancelled_at = $6, check_at = $7, updated_at = $8
+        set link_id = $3, link_url = $4, link_state = $5, cancelled_at = $6, check_at = $7, updated_at = $8,
+            lease_token = case when $9 then lease_token end, lease_expires_at = case when $9 then lease_expires_at end
         where environment_id = $1 and id = $2",
         Uuid::from(session.scope.environment),
         Uuid::from(session.id),
@@ -532,6 +545,7 @@ pub async fn mark_link(
         session.cancelled_at,
         check_at,
         now,
+        keep_lease,
     )
     .execute(tx)
     .await?;

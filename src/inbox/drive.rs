@@ -44,7 +44,7 @@ pub async fn drive_in(
     tx: &mut Tx,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     content: &Content,
     give_up: bool,
 ) -> Result<Driven, SettleError> {
@@ -53,12 +53,10 @@ pub async fn drive_in(
         Meaning::Nothing => ("processed", "ignored", Driven::Done),
         Meaning::Unusable => ("parked", "unusable_payment", Driven::Done),
         Meaning::Refund(refund) => {
-            let (payment_id, refund_id) = (&refund.payment_id, &refund.id);
-            let ours =
-                payments::note_refund_in(tx, scope, payment_id, refund_id, refund.status(), now).await?;
+            let ours = payments::note_refund_in(tx, scope, &refund, now).await?;
             ("processed", if ours { "refund_noted" } else { "foreign" }, Driven::Done)
         }
-        Meaning::News(news) => match settle_in(app, tx, scope, id, connection, content, news).await? {
+        Meaning::News(news) => match settle_in(app, tx, scope, id, connections, content, news).await? {
             Match::Settled(settled) => ("processed", outcome(settled.decision), Driven::Settled(settled)),
             Match::OtherLink => ("parked", "link_does_not_match", Driven::Done),
             // Another system's link on the same account.
@@ -84,12 +82,12 @@ async fn settle_in(
     tx: &mut Tx,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     content: &Content,
     news: News,
 ) -> Result<Match, SettleError> {
     let link_id = content.link_id.as_deref();
-    let Some(session) = checkout::find_named_in(tx, scope, connection, link_id, content.session).await?
+    let Some(session) = checkout::find_named_in(tx, scope, connections, link_id, content.session).await?
     else {
         return Ok(Match::NoSession);
     };
@@ -132,7 +130,7 @@ impl Job for DriveInbox {
         let driven = db::transact(&app.pool, "drive_inbox", move |tx| {
             let (app, content, lease) = (own.clone(), content.clone(), held.clone());
             Box::pin(async move {
-                drive_in(&app, tx, lease.scope, lease.id, lease.connection, &content, give_up).await
+                drive_in(&app, tx, lease.scope, lease.id, &lease.connections, &content, give_up).await
             })
         })
         .await;

@@ -27,15 +27,15 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
     if tenancy::find_environment(app, scope).await?.is_none() {
         return Err(ApiError::not_found("environment"));
     }
-    let connection = verify(app, scope, signature, body).await?;
+    let connections = verify(app, scope, signature, body).await?;
     let content = parse(body)?;
     let id: InboxId = app.ids.next();
-    match store_and_drive(app, scope, id, connection, &content).await {
+    match store_and_drive(app, scope, id, &connections, &content).await {
         Ok(()) => Ok(()),
         Err(error) => {
             // Kept by itself, so that it can be acknowledged and the worker can go on with it.
             tracing::warn!(inbox.event = content.event, %error, "an event could not be settled at once");
-            store_alone(app, scope, id, connection, &content).await
+            store_alone(app, scope, id, &connections, &content).await
         }
     }
 }
@@ -58,19 +58,30 @@ fn parse(body: &[u8]) -> Result<Content, ApiError> {
     }
 }
 
-async fn verify(app: &App, scope: Scope, signature: &str, body: &[u8]) -> Result<ConnectionId, ApiError> {
+/// The environment's accounts under whose secret the signature verifies: one, or several that share a secret
+/// because an account was connected anew.
+async fn verify(
+    app: &App,
+    scope: Scope,
+    signature: &str,
+    body: &[u8],
+) -> Result<Vec<ConnectionId>, ApiError> {
     let accounts = tenancy::all_accounts(app, scope).await?;
     if accounts.iter().all(|account| account.webhook_secrets.is_empty()) {
         return Err(ApiError::unavailable("the environment has no webhook secret yet", 60));
     }
-    let mut secrets = accounts
+    let verified: Vec<_> = accounts
         .iter()
-        .flat_map(|account| account.webhook_secrets.iter().map(|secret| (account.connection, secret)));
-    let verified = secrets.find(|(_, secret)| signature::verifies(body, signature, secret));
-    verified.map(|(connection, _)| connection).ok_or_else(|| {
+        .filter(|account| {
+            account.webhook_secrets.iter().any(|secret| signature::verifies(body, signature, secret))
+        })
+        .map(|account| account.connection)
+        .collect();
+    if verified.is_empty() {
         tracing::warn!(environment.id = %scope.environment, "a webhook whose signature does not verify");
-        ApiError::unauthorized("the signature does not verify")
-    })
+        return Err(ApiError::unauthorized("the signature does not verify"));
+    }
+    Ok(verified)
 }
 
 /// One transaction: the event and what it changes.
@@ -78,17 +89,17 @@ async fn store_and_drive(
     app: &App,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     content: &Content,
 ) -> Result<(), SettleError> {
-    let (own, kept) = (app.clone(), content.clone());
+    let (own, kept, signers) = (app.clone(), content.clone(), connections.to_vec());
     let driven = db::transact(&app.pool, "receive", move |tx| {
-        let (app, content) = (own.clone(), kept.clone());
+        let (app, content, connections) = (own.clone(), kept.clone(), signers.clone());
         Box::pin(async move {
-            if !insert(&app, tx, scope, id, connection, &content).await? {
+            if !insert(&app, tx, scope, id, &connections, &content).await? {
                 return Ok(None);
             }
-            drive_in(&app, tx, scope, id, connection, &content, false).await.map(Some)
+            drive_in(&app, tx, scope, id, &connections, &content, false).await.map(Some)
         })
     })
     .await?;
@@ -104,13 +115,13 @@ async fn store_alone(
     app: &App,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     content: &Content,
 ) -> Result<(), ApiError> {
-    let (own, kept) = (app.clone(), content.clone());
+    let (own, kept, signers) = (app.clone(), content.clone(), connections.to_vec());
     db::transact(&app.pool, "receive_alone", move |tx| {
-        let (app, content) = (own.clone(), kept.clone());
-        Box::pin(async move { insert(&app, tx, scope, id, connection, &content).await })
+        let (app, content, connections) = (own.clone(), kept.clone(), signers.clone());
+        Box::pin(async move { insert(&app, tx, scope, id, &connections, &content).await })
     })
     .await?;
     app.wake.notify(Work::Inbox);
@@ -122,9 +133,10 @@ async fn insert(
     tx: &mut db::Tx,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     content: &Content,
 ) -> Result<bool, db::Error> {
     let value = serde_json::to_value(content).unwrap_or(Value::Null);
-    store::insert(tx, scope, id, connection, &content.event, (&content.hash(), &value), app.clock.now()).await
+    store::insert(tx, scope, id, connections, &content.event, (&content.hash(), &value), app.clock.now())
+        .await
 }

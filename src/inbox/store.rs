@@ -15,20 +15,20 @@ pub async fn insert(
     tx: &mut Tx,
     scope: Scope,
     id: InboxId,
-    connection: ConnectionId,
+    connections: &[ConnectionId],
     event_type: &str,
     content: (&[u8], &Value),
     now: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
     let done = sqlx::query!(
         "-- inbox.insert
-        insert into inbox (environment_id, id, connection_id, event_type, content_hash, content, inbox_status,
+        insert into inbox (environment_id, id, connection_ids, event_type, content_hash, content, inbox_status,
             attempt_count, next_attempt_at, received_at)
         values ($1, $2, $3, $4, $5, $6, 'waiting', 0, $7, $7)
         on conflict (environment_id, content_hash) do nothing",
         Uuid::from(scope.environment),
         Uuid::from(id),
-        Uuid::from(connection),
+        &connections.iter().copied().map(Uuid::from).collect::<Vec<_>>(),
         event_type,
         content.0,
         content.1,
@@ -70,7 +70,7 @@ pub async fn mark_processed(
 pub struct Lease {
     pub scope: Scope,
     pub id: InboxId,
-    pub connection: ConnectionId,
+    pub connections: Vec<ConnectionId>,
     pub content: Value,
     pub attempt_count: i32,
     pub received_at: DateTime<Utc>,
@@ -99,7 +99,7 @@ pub async fn claim_due_any_scope(
         set lease_token = $3, lease_expires_at = $2
         from due d, environments e
         where i.environment_id = d.environment_id and i.id = d.id and e.id = d.environment_id
-        returning e.tenant_id, i.environment_id, i.id, i.connection_id, i.content, i.attempt_count, i.received_at",
+        returning e.tenant_id, i.environment_id, i.id, i.connection_ids, i.content, i.attempt_count, i.received_at",
         now,
         lease_expires_at,
         token,
@@ -110,7 +110,7 @@ pub async fn claim_due_any_scope(
     let leases = rows.into_iter().map(|row| Lease {
         scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
         id: row.id.into(),
-        connection: row.connection_id.into(),
+        connections: row.connection_ids.into_iter().map(Into::into).collect(),
         content: row.content,
         attempt_count: row.attempt_count,
         received_at: row.received_at,

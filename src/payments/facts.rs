@@ -17,6 +17,8 @@ pub struct ProviderPayment {
     pub provider_payment_id: String,
     /// What was captured.
     pub amount: Money,
+    /// Whether all of it has gone back already, at the provider.
+    pub refunded: bool,
 }
 
 /// What becomes of captured money; decided once.

@@ -9,7 +9,7 @@ mod view;
 
 pub use facts::{Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in};
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
-pub use refund::{NewRefund, RefundId, SendRefunds, insert_refund_in, note_refund_in};
+pub use refund::{NewRefund, RefundId, RefundNews, SendRefunds, insert_refund_in, note_refund_in};
 
 use crate::http::Named;
 

@@ -36,8 +36,10 @@ pub struct NewRefund {
     pub connection: ConnectionId,
     /// What was captured; already on record with the fate `refund`.
     pub payment: ProviderPayment,
-    /// `late_payment`, `duplicate_payment` or `amount_mismatch`.
+    /// `late_payment`, `duplicate_payment`, `amount_mismatch` or `refunded_already`.
     pub reason: &'static str,
+    /// Whether the provider has made it already, so that nothing is left to send.
+    pub already_made: bool,
 }
 
 /// Records a refund to be sent; due at once.
@@ -50,17 +52,35 @@ pub async fn insert_refund_in(
     store::insert_refund(tx, scope, refund, now).await
 }
 
-/// Takes over what a `refund.*` webhook says of the refund of a provider payment; false when it is not ours.
+/// What a `refund.*` webhook says.
+#[derive(Clone, Debug)]
+pub struct RefundNews {
+    /// The payment that it gives back.
+    pub provider_payment_id: String,
+    /// `rfnd_…`
+    pub gateway_refund_id: String,
+    /// Our refund's id, where it is ours.
+    pub receipt: Option<RefundId>,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// Where it is in its life.
+    pub status: RefundStatus,
+}
+
+/// Takes over what a `refund.*` webhook says of a refund of ours; false when it is not ours.
+///
+/// A merchant may give money back by hand: only what carries our id, or gives back the whole payment, counts.
 pub async fn note_refund_in(
     tx: &mut Tx,
     scope: Scope,
-    provider_payment_id: &str,
-    gateway_refund_id: &str,
-    status: RefundStatus,
+    news: &RefundNews,
     now: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
-    let status = column(status);
-    store::note_refund(tx, scope, provider_payment_id, gateway_refund_id, status, now).await
+    let noted = store::note_refund(tx, scope, news, column(news.status), now).await?;
+    if noted && news.status == RefundStatus::Failed {
+        tracing::error!(refund.gateway_id = news.gateway_refund_id, "a refund failed at the provider");
+    }
+    Ok(noted)
 }
 
 fn column(status: RefundStatus) -> &'static str {
@@ -127,6 +147,15 @@ impl Job for SendRefunds {
         };
         let now = app.clock.now();
         let outcome = match &done {
+            Ok(refund) if refund.status == RefundStatus::Failed => {
+                tracing::error!(refund.id = %lease.id, "a refund failed at the provider");
+                Outcome {
+                    status: "FAILED",
+                    gateway_refund_id: Some(&refund.id),
+                    error: None,
+                    next_attempt_at: now,
+                }
+            }
             Ok(refund) => Outcome {
                 status: column(refund.status),
                 gateway_refund_id: Some(&refund.id),

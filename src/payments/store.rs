@@ -7,7 +7,7 @@ use sqlx::types::Uuid;
 use super::{
     Attempt, DestinationType, Payment, PaymentGateway, PaymentId, PaymentMethodType,
     facts::ProviderPayment,
-    refund::{Lease, NewRefund, Outcome},
+    refund::{Lease, NewRefund, Outcome, RefundNews},
 };
 use crate::{
     db::{
@@ -99,8 +99,9 @@ pub async fn insert_refund(
     sqlx::query!(
         "-- payments.insert_refund
         insert into refunds (environment_id, id, provider_payment_id, session_id, connection_id, amount_minor, currency,
-            refund_status, reason, attempt_count, next_attempt_at, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, 'PENDING', $8, 0, $9, $9, $9)",
+            refund_status, reason, attempt_count, next_attempt_at, succeeded_at, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, case when $8 then 'SUCCEEDED' else 'PENDING' end, $9, 0, $10::timestamptz,
+            case when $8 then $10::timestamptz end, $10, $10)",
         Uuid::from(scope.environment),
         Uuid::from(refund.id),
         refund.payment.provider_payment_id,
@@ -108,6 +109,7 @@ pub async fn insert_refund(
         Uuid::from(refund.connection),
         refund.payment.amount.minor,
         refund.payment.amount.currency.lower(),
+        refund.already_made,
         refund.reason,
         now,
     )
@@ -120,8 +122,7 @@ pub async fn insert_refund(
 pub async fn note_refund(
     tx: &mut Tx,
     scope: Scope,
-    provider_payment_id: &str,
-    gateway_refund_id: &str,
+    news: &RefundNews,
     status: &str,
     now: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
@@ -130,12 +131,16 @@ pub async fn note_refund(
         update refunds
         set refund_status = $3, gateway_refund_id = $4, updated_at = $5,
             succeeded_at = case when $3 = 'SUCCEEDED' then $5 else succeeded_at end
-        where environment_id = $1 and provider_payment_id = $2 and refund_status <> 'SUCCEEDED'",
+        where environment_id = $1 and provider_payment_id = $2 and refund_status <> 'SUCCEEDED'
+            and (gateway_refund_id = $4 or id = $6
+                or (gateway_refund_id is null and amount_minor = $7 and $3 = 'SUCCEEDED'))",
         Uuid::from(scope.environment),
-        provider_payment_id,
+        news.provider_payment_id,
         status,
-        gateway_refund_id,
+        news.gateway_refund_id,
         now,
+        news.receipt.map(Uuid::from),
+        news.amount_minor,
     )
     .execute(tx)
     .await?;

@@ -24,8 +24,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
 /// A call with all its tries, and how many there are.
 const PATIENT: Patience = Patience { budget: Duration::from_secs(10), tries: 3 };
-/// The same where a person waits for more than this call.
+/// Several calls together, where a person waits for them.
 const HURRIED: Patience = Patience { budget: Duration::from_secs(5), tries: 2 };
+/// A try that has less time left than this is not started.
+const SHORTEST_TRY: Duration = Duration::from_secs(1);
+/// Longer waits are not believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const BACKOFF_BASE: Duration = Duration::from_millis(150);
 const BACKOFF_CAP: Duration = Duration::from_secs(2);
 /// Far beyond any real answer.
@@ -83,6 +87,8 @@ pub struct Client {
     base_url: Url,
     ids: Ids,
     patience: Patience,
+    /// When all calls of this clone together must be over.
+    until: Option<Instant>,
 }
 
 impl Client {
@@ -95,49 +101,79 @@ impl Client {
             .no_proxy()
             .user_agent(concat!("checkoutd/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base_url, ids, patience: PATIENT })
+        Ok(Self { http, base_url, ids, patience: PATIENT, until: None })
     }
 
-    /// The same client with half the time-out: five seconds, two tries.
+    /// The same client for somebody who waits: all its calls together have five seconds, each has two tries.
     #[must_use]
     pub fn hurried(&self) -> Self {
-        Self { patience: HURRIED, ..self.clone() }
+        Self { patience: HURRIED, until: Some(Instant::now() + HURRIED.budget), ..self.clone() }
+    }
+
+    fn deadline(&self) -> Instant {
+        let own = Instant::now() + self.patience.budget;
+        self.until.map_or(own, |until| until.min(own))
     }
 
     /// Makes the link, or finds the one that an earlier call with the same reference made. Never a second.
     ///
     /// After every doubt the reference is looked up; only when it is not there is the create sent again,
-    /// and Razorpay refuses it if it was there after all (its lists lag by seconds). [`ProviderError::Unknown`]
-    /// means that the time was not enough to settle it: ask again later.
+    /// and Razorpay refuses it if it was there after all (its lists lag by seconds). `in_doubt` says that an
+    /// earlier call may have made it: then a refusal settles nothing. [`ProviderError::Unknown`] means that the
+    /// time was not enough to settle it: ask again later.
     pub async fn ensure_link(
         &self,
         credentials: &Credentials,
         link: &NewLink,
+        mut in_doubt: bool,
     ) -> Result<Link, ProviderError> {
-        let deadline = Instant::now() + self.patience.budget;
-        let mut in_doubt = false;
+        let deadline = self.deadline();
         for attempt in 0..self.patience.tries {
-            let error = match self.create_link(credentials, link).await {
-                Ok(created) => return self.vetted(created, link),
+            if in_doubt
+                && let Ok(Some(found)) = self.find_link_by(deadline, credentials, &link.reference_id).await
+            {
+                return self.vetted(found, &link.reference_id, link.amount);
+            }
+            let error = match self.create_link(deadline, credentials, link).await {
+                Ok(created) => return self.vetted(created, &link.reference_id, link.amount),
                 Err(error) => error,
             };
             in_doubt |= matches!(error, ProviderError::Unknown(_)) || error.is_duplicate_reference();
-            if in_doubt {
-                if let Ok(Some(found)) = self.find_link(credentials, &link.reference_id).await {
-                    return self.vetted(found, link);
-                }
-            } else if error.is_final() {
+            if !in_doubt && error.is_final() {
                 return Err(error);
             }
             if !self.pause(attempt, &error, deadline).await {
-                return Err(if in_doubt { ProviderError::Unknown(error.to_string()) } else { error });
+                return self.last_look(deadline, credentials, link, in_doubt, error).await;
             }
         }
         // The last pause of the loop says no before this is reached.
         Err(ProviderError::Unknown("no answer that settles it".into()))
     }
 
-    async fn create_link(&self, credentials: &Credentials, link: &NewLink) -> Result<Link, ProviderError> {
+    /// No time for another create: the link may be there all the same.
+    async fn last_look(
+        &self,
+        deadline: Instant,
+        credentials: &Credentials,
+        link: &NewLink,
+        in_doubt: bool,
+        error: ProviderError,
+    ) -> Result<Link, ProviderError> {
+        if !in_doubt {
+            return Err(error);
+        }
+        match self.find_link_by(deadline, credentials, &link.reference_id).await {
+            Ok(Some(found)) => self.vetted(found, &link.reference_id, link.amount),
+            _ => Err(ProviderError::Unknown(error.to_string())),
+        }
+    }
+
+    async fn create_link(
+        &self,
+        deadline: Instant,
+        credentials: &Credentials,
+        link: &NewLink,
+    ) -> Result<Link, ProviderError> {
         let body = CreateLink {
             amount: link.amount.minor,
             currency: link.amount.currency.code(),
@@ -153,21 +189,25 @@ impl Client {
             callback_method: "get",
         };
         let request = self.request(Method::POST, "v1/payment_links", credentials).json(&body);
-        send(request, Effect::Write).await
+        send(request, Effect::Write, deadline).await
     }
 
     /// Refuses a link that is not what was asked for: it must never be shown to a customer.
-    fn vetted(&self, link: Link, wanted: &NewLink) -> Result<Link, ProviderError> {
+    pub fn vetted(&self, mut link: Link, reference_id: &str, amount: Money) -> Result<Link, ProviderError> {
         let url = Url::parse(&link.short_url).ok();
         // A sandbox on loopback has no certificate.
-        let scheme_fits =
-            url.is_some_and(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
+        let url = url.filter(|url| url.scheme() == "https" || url.scheme() == self.base_url.scheme());
         let fits = Self::plain(&link.id).is_ok()
-            && link.reference_id == wanted.reference_id
-            && link.amount == wanted.amount.minor
-            && link.currency.eq_ignore_ascii_case(wanted.amount.currency.code())
-            && scheme_fits;
-        if fits { Ok(link) } else { Err(ProviderError::Mismatch { link_id: link.id }) }
+            && link.reference_id == reference_id
+            && link.amount == amount.minor
+            && link.currency.eq_ignore_ascii_case(amount.currency.code());
+        match url.filter(|_| fits) {
+            Some(url) => {
+                link.short_url = url.into();
+                Ok(link)
+            }
+            None => Err(ProviderError::Mismatch { link_id: link.id }),
+        }
     }
 
     /// The link with all its details.
@@ -181,8 +221,18 @@ impl Client {
         credentials: &Credentials,
         reference_id: &str,
     ) -> Result<Option<Link>, ProviderError> {
+        self.find_link_by(self.deadline(), credentials, reference_id).await
+    }
+
+    async fn find_link_by(
+        &self,
+        deadline: Instant,
+        credentials: &Credentials,
+        reference_id: &str,
+    ) -> Result<Option<Link>, ProviderError> {
+        let path = format!("v1/payment_links?reference_id={reference_id}");
         let list: LinkList =
-            self.read(credentials, &format!("v1/payment_links?reference_id={reference_id}")).await?;
+            self.retry(Effect::Read, deadline, || self.request(Method::GET, &path, credentials)).await?;
         // The filter has been reported as ignored: look again.
         Ok(list.payment_links.into_iter().find(|link| link.reference_id == reference_id))
     }
@@ -190,7 +240,7 @@ impl Client {
     /// Cancels a link. Works only while it is `created`; a refusal is information: fetch it and see.
     pub async fn cancel_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
         let path = format!("v1/payment_links/{}/cancel", Self::plain(link_id)?);
-        self.retry(Effect::Write, || self.request(Method::POST, &path, credentials)).await
+        self.retry(Effect::Write, self.deadline(), || self.request(Method::POST, &path, credentials)).await
     }
 
     /// Captured payments on a link, refunded ones included. The link's own list is used first, then its order's.
@@ -230,7 +280,7 @@ impl Client {
         let path = format!("v1/payments/{}/refund", Self::plain(&refund.payment_id)?);
         let body =
             CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
-        self.retry(Effect::Write, || {
+        self.retry(Effect::Write, self.deadline(), || {
             self.request(Method::POST, &path, credentials)
                 .header("X-Refund-Idempotency", &refund.idempotency_key)
                 .json(&body)
@@ -263,19 +313,19 @@ impl Client {
         credentials: &Credentials,
         path: &str,
     ) -> Result<T, ProviderError> {
-        self.retry(Effect::Read, || self.request(Method::GET, path, credentials)).await
+        self.retry(Effect::Read, self.deadline(), || self.request(Method::GET, path, credentials)).await
     }
 
     /// For calls that may be sent twice.
     async fn retry<T: DeserializeOwned>(
         &self,
         effect: Effect,
+        deadline: Instant,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<T, ProviderError> {
-        let deadline = Instant::now() + self.patience.budget;
         let mut attempt = 0;
         loop {
-            match send(request(), effect).await {
+            match send(request(), effect, deadline).await {
                 Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => {
                     attempt += 1;
                 }
@@ -294,7 +344,7 @@ impl Client {
             ProviderError::RateLimited { retry_after: Some(wanted) } => (*wanted).max(backoff),
             _ => backoff,
         };
-        if Instant::now() + pause + TRY_TIMEOUT > deadline {
+        if Instant::now() + pause + SHORTEST_TRY > deadline {
             return false;
         }
         tokio::time::sleep(pause).await;
@@ -310,8 +360,16 @@ impl Client {
     }
 }
 
-async fn send<T: DeserializeOwned>(request: RequestBuilder, effect: Effect) -> Result<T, ProviderError> {
-    let response = request.send().await.map_err(|error| {
+async fn send<T: DeserializeOwned>(
+    request: RequestBuilder,
+    effect: Effect,
+    deadline: Instant,
+) -> Result<T, ProviderError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ProviderError::Unavailable("no time left to ask".into()));
+    }
+    let response = request.timeout(left.min(TRY_TIMEOUT)).send().await.map_err(|error| {
         if error.is_connect() || error.is_builder() {
             ProviderError::Unavailable("no connection".into())
         } else if error.is_timeout() {
@@ -332,7 +390,7 @@ async fn send<T: DeserializeOwned>(request: RequestBuilder, effect: Effect) -> R
 
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 async fn read_capped(response: Response) -> Result<Vec<u8>, &'static str> {

@@ -185,3 +185,51 @@ async fn a_short_lifetime_expires_in_time_though_razorpay_wants_fifteen_minutes(
     assert_eq!(app.sandbox.ledger().links[0].status, LinkStatus::Cancelled);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_does_not_abandon_the_link() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    app.sandbox.set_faults(Faults {
+        rules: vec![FaultRule::times(1, Op::CreateLink, FaultKind::ResetAfter)],
+        list_lag_ms: 60_000,
+        ..Faults::default()
+    });
+    let reply = merchant.post("/v1/checkout/sessions", request(&merchant).await).await;
+    let error = reply.expect_error(503, "service_unavailable");
+    let id = error["details"]["checkout_session_id"].as_str().unwrap().to_owned();
+    // The worker asks again, and is refused for a reason that says nothing about the first try.
+    let quota = json!({"error": {"code": "RATE_LIMIT_EXCEEDED", "description": "test mode limit of 30 reached for payment_link"}});
+    let quota = FaultKind::Status { code: 429, body: Some(quota.to_string()), retry_after: None };
+    app.sandbox.set_faults(Faults {
+        rules: vec![FaultRule::always(Op::CreateLink, quota)],
+        list_lag_ms: 60_000,
+        ..Faults::default()
+    });
+    app.advance(TimeDelta::seconds(20)).await;
+    let path = format!("/v1/checkout/sessions/{id}");
+    assert_eq!(merchant.get(&path).await.expect(200)["checkout_status"], "initiated");
+    app.advance(TimeDelta::minutes(2)).await;
+    assert_eq!(merchant.get(&path).await.expect(200)["checkout_status"], "pending");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_mismatched_link_of_a_cancelled_session_is_closed_too() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    app.sandbox.set_faults(Faults {
+        rules: vec![FaultRule::times(1, Op::CreateLink, FaultKind::ResetAfter)],
+        list_lag_ms: 6_000,
+        ..Faults::default()
+    });
+    let reply = merchant.post("/v1/checkout/sessions", request(&merchant).await).await;
+    let error = reply.expect_error(503, "service_unavailable");
+    let id = error["details"]["checkout_session_id"].as_str().unwrap().to_owned();
+    merchant.post_empty(&format!("/v1/checkout/sessions/{id}/cancel")).await.expect(200);
+    app.sandbox.set_faults(faults(vec![FaultRule::times(1, Op::ListLinks, FaultKind::OtherAmount)]));
+    app.advance(TimeDelta::seconds(31)).await;
+    app.drain().await;
+    assert_eq!(app.sandbox.ledger().link(&id).unwrap().status, LinkStatus::Cancelled);
+    app.finish().await;
+}

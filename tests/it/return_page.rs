@@ -32,8 +32,9 @@ async fn a_forged_return_changes_nothing_and_goes_nowhere() {
         // Another session's genuine parameters.
         paid.replacen(other["id"].as_str().unwrap(), id, 1),
         format!(
-            "{}/return/{id}?razorpay_payment_id=pay_x&razorpay_payment_link_id=plink_x&razorpay_payment_link_reference_id={id}&razorpay_payment_link_status=paid&razorpay_signature={}",
+            "{}/return/{}/{id}?razorpay_payment_id=pay_x&razorpay_payment_link_id=plink_x&razorpay_payment_link_reference_id={id}&razorpay_payment_link_status=paid&razorpay_signature={}",
             app.base_url,
+            merchant.environment_id,
             "0".repeat(64)
         ),
     ];
@@ -82,21 +83,21 @@ async fn the_destination_follows_how_the_session_ended() {
         .iter()
         .zip(["https://app.example.com/pricing", "https://app.example.com/pricing?error=payment_failed"])
     {
-        let reply = send(merchant.http.get(signed_return(&app, id))).await;
+        let reply = send(merchant.http.get(signed_return(&app, &merchant, id))).await;
         assert_eq!((reply.status, reply.headers["location"].to_str().unwrap()), (303, expected));
     }
     app.finish().await;
 }
 
 /// What Razorpay would append, signed with the account's secret.
-fn signed_return(app: &TestApp, id: &str) -> String {
+fn signed_return(app: &TestApp, merchant: &Merchant, id: &str) -> String {
     let message = format!("plink_1|{id}|paid|pay_1");
     let signature =
         checkoutd::kit::secret::hmac_sha256(crate::support::KEY_SECRET.as_bytes(), message.as_bytes());
     let signature = hex::encode(signature);
     format!(
-        "{}/return/{id}?razorpay_payment_id=pay_1&razorpay_payment_link_id=plink_1&razorpay_payment_link_reference_id={id}&razorpay_payment_link_status=paid&razorpay_signature={signature}",
-        app.base_url
+        "{}/return/{}/{id}?razorpay_payment_id=pay_1&razorpay_payment_link_id=plink_1&razorpay_payment_link_reference_id={id}&razorpay_payment_link_status=paid&razorpay_signature={signature}",
+        app.base_url, merchant.environment_id
     )
 }
 
@@ -116,9 +117,11 @@ async fn without_urls_or_parameters_there_is_a_small_page() {
     assert_eq!(reply.status, 200);
     assert!(reply.text.contains("Payment received"), "{}", reply.text);
     assert!(reply.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
-    let plain = format!("{}/return/{}", app.base_url, session["id"].as_str().unwrap());
+    let plain =
+        format!("{}/return/{}/{}", app.base_url, merchant.environment_id, session["id"].as_str().unwrap());
     assert_eq!(send(merchant.http.get(plain)).await.status, 200);
-    let unknown = format!("{}/return/chk_00000000000000000000000000", app.base_url);
+    let unknown =
+        format!("{}/return/{}/chk_00000000000000000000000000", app.base_url, merchant.environment_id);
     assert_eq!(send(merchant.http.get(unknown)).await.status, 404);
     app.finish().await;
 }

@@ -299,3 +299,102 @@ async fn a_completion_whose_event_cannot_be_written_waits_until_it_can() {
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
     app.finish().await;
 }
+
+/// Razorpay lists a payment a moment after the link is paid.
+fn payment_not_listed() -> Vec<FaultRule> {
+    let body = |text: &str| FaultKind::Status { code: 200, body: Some(text.to_owned()), retry_after: None };
+    let down = FaultKind::Status { code: 503, body: None, retry_after: None };
+    vec![
+        FaultRule::always(Op::FetchPayment, down),
+        FaultRule::always(Op::OrderPayments, body(r#"{"items":[]}"#)),
+    ]
+}
+
+#[tokio::test]
+async fn a_paid_link_whose_payment_cannot_be_read_yet_never_ends_unpaid() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (at_deadline, cancelled) = (merchant.session().await, merchant.session().await);
+    app.pay(&at_deadline);
+    app.pay(&cancelled);
+    // No webhook comes, and the payment itself is not readable for longer than a silent provider is waited for.
+    app.sandbox.set_faults(Faults { rules: payment_not_listed(), ..Faults::default() });
+    let reply = cancel(&merchant, &cancelled).await;
+    assert_eq!(reply.expect_error(503, "service_unavailable")["details"]["reason"], "payment_in_progress");
+    app.clock().advance(TimeDelta::minutes(15));
+    app.drain().await;
+    app.clock().advance(TimeDelta::minutes(12));
+    app.drain().await;
+    assert_eq!(merchant.read_session(&at_deadline).await["checkout_status"], "pending");
+    app.sandbox.set_faults(Faults::default());
+    app.clock().advance(TimeDelta::minutes(2));
+    app.drain().await;
+    for session in [&at_deadline, &cancelled] {
+        assert_eq!(merchant.read_session(session).await["checkout_status"], "completed");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn money_that_went_back_at_the_provider_completes_nothing() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let paid = app.pay(&session);
+    // The merchant gives it back in Razorpay's dashboard before any webhook came.
+    let account = app.sandbox.ledger().payments[0].account_id.clone();
+    assert!(!account.is_empty());
+    let refund = merchant
+        .http
+        .post(format!("{}/v1/payments/{}/refund", app.sandbox.base_url(), paid.payment_id))
+        .basic_auth("rzp_test_00000000000000", Some(crate::support::KEY_SECRET));
+    send(refund.json(&serde_json::json!({}))).await.expect(200);
+    app.clock().advance(TimeDelta::minutes(15));
+    app.drain().await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
+    assert_eq!(refunds(&app).await, [("SUCCEEDED".into(), "refunded_already".into(), 49_900)]);
+    assert_eq!(app.sandbox.ledger().refunds.len(), 1, "nothing is sent back twice");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_refund_that_the_merchant_makes_by_hand_does_not_stand_for_ours() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay_and_settle(&session).await;
+    let down = FaultKind::Status { code: 500, body: None, retry_after: None };
+    app.sandbox
+        .set_faults(Faults { rules: vec![FaultRule::times(3, Op::Refund, down)], ..Faults::default() });
+    let late = PayRequest { late: true, ..PayRequest::default() };
+    let paid = app.sandbox.pay(session["id"].as_str().unwrap(), late).unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    let by_hand = merchant
+        .http
+        .post(format!("{}/v1/payments/{}/refund", app.sandbox.base_url(), paid.payment_id))
+        .basic_auth("rzp_test_00000000000000", Some(crate::support::KEY_SECRET));
+    send(by_hand.json(&serde_json::json!({"amount": 10_000}))).await.expect(200);
+    app.sandbox.flush_webhooks().await;
+    assert_eq!(refunds(&app).await[0].0, "PENDING");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_connected_anew_still_settles_its_older_sessions() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let connections = merchant.get("/v1/connections").await.expect(200);
+    let id = connections["items"][0]["id"].as_str().unwrap();
+    merchant.delete(&format!("/v1/connections/{id}")).await.expect(204);
+    merchant.post("/v1/connections", crate::support::connection("rzp_test_00000000000000")).await.expect(201);
+    app.pay(&session);
+    app.sandbox.flush_webhooks().await;
+    let status: String = sqlx::query_scalar("select checkout_status from checkout_sessions")
+        .fetch_one(&app.state().pool)
+        .await
+        .unwrap();
+    assert_eq!(status, "completed", "by the webhook alone");
+    app.finish().await;
+}
