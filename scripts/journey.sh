@@ -32,8 +32,9 @@ if ! "$tools/venv/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
 fi
 python=$tools/venv/bin/python
 [ -d "$tools/node_modules/express" ] \
-    || npm install --silent --no-audit --no-fund --prefix "$tools" express@5.3.0
+    || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" express@5.3.0
 # The service is configured by what is given here alone.
+# shellcheck disable=SC2086 # names, which hold no spaces
 unset DATABASE_URL RAZORPAY_BASE_URL ${!CHECKOUTD_@}
 built=$(now)
 

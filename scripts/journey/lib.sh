@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # shares its variables with journey.sh
 # Sourced by journey.sh: its steps, the processes it starts, requests and checks.
 # Answers are assigned to variables before they are used: only so does `set -e` see a request that failed.
 
@@ -127,6 +128,7 @@ start_dev() {
     local from
     out=$shop/dev.out err=$shop/dev.err
     from=$(now)
+    # shellcheck disable=SC2016
     start "$out" "$err" sh -c 'cd "$0" && exec env "$@"' "$shop" \
         CHECKOUTD_BIND=127.0.0.1:0 CHECKOUTD_SANDBOX_BIND=127.0.0.1:0 "$@" "$binary" dev
     dev=$started_pid
