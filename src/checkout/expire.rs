@@ -54,7 +54,9 @@ impl Job for CheckSessions {
 
 fn retry_after(app: &App, session: &Session) -> TimeDelta {
     let attempt = u32::try_from(session.check_count).unwrap_or(0);
-    let gap = exponential(Duration::from_secs(2), attempt, Duration::from_secs(60));
+    // What is open has a deadline to meet; an ended session only has a link to close.
+    let cap = if session.state.status.is_terminal() { 3600 } else { 60 };
+    let gap = exponential(Duration::from_secs(2), attempt, Duration::from_secs(cap));
     TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::minutes(1))
 }
 
@@ -77,7 +79,7 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
             Ok(Some(session.expires_at))
         }
         (Status::Pending, _) => {
-            reconcile::ask(app, session, Cause::Reconcile).await?;
+            reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?;
             Ok(Some(session.expires_at))
         }
     }
@@ -145,16 +147,17 @@ pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, Re
     if session.state.status.is_terminal() {
         return Ok(Shut::Ended);
     }
+    let client = app.razorpay.hurried();
     if let Some(link_id) = &session.state.link_id {
         let account = tenancy::connection_account(app, session.scope, session.connection).await?;
-        match app.razorpay.hurried().cancel_link(&account.credentials, link_id).await {
+        match client.cancel_link(&account.credentials, link_id).await {
             Ok(_) => return Ok(Shut::Closed),
             // A refusal is information: look what the link is.
             Err(ProviderError::Rejected { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let (verdict, now) = reconcile::ask(app, session, cause).await?;
+    let (verdict, now) = reconcile::ask(app, &client, session, cause).await?;
     match verdict {
         _ if now.state.status.is_terminal() => Ok(Shut::Ended),
         Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),
@@ -174,7 +177,7 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
     match app.razorpay.cancel_link(&account.credentials, link_id).await {
         Ok(_) => {}
         Err(ProviderError::Rejected { .. }) => {
-            if reconcile::ask(app, session, Cause::Reconcile).await?.0 == Verdict::Unpaid {
+            if reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?.0 == Verdict::Unpaid {
                 return Err(ProviderError::Unavailable(
                     "the link can neither be cancelled nor is it closed".into(),
                 )
@@ -197,7 +200,7 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
 
 /// A session that ended before its link was known: if the link was made after all, it is closed.
 async fn find_late_link(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
-    let (verdict, session) = reconcile::ask(app, session, Cause::Reconcile).await?;
+    let (verdict, session) = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?;
     let closing = verdict != Verdict::Absent && session.state.link_state == LinkState::Closing;
     Ok(closing.then(|| app.clock.now()))
 }

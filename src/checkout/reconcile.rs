@@ -14,7 +14,7 @@ use crate::{
     customers, db,
     kit::money::Money,
     payments::ProviderPayment,
-    razorpay::{Credentials, Link, LinkStatus, Payment, ProviderError},
+    razorpay::{self, Credentials, Link, LinkStatus, Payment, ProviderError},
     tenancy::{self, AccountError},
 };
 
@@ -52,17 +52,23 @@ pub enum Verdict {
 }
 
 /// Reads the link of `session` once and settles what it says about money and about the link's existence.
-/// Does not end the session: that is for the caller, who knows about deadlines and wishes.
-pub async fn ask(app: &App, session: &Session, cause: Cause) -> Result<(Verdict, Session), ReconcileError> {
+/// Does not end the session: that is for the caller, who knows about deadlines and wishes, and whose `client`
+/// is as patient as whoever waits for the answer.
+pub async fn ask(
+    app: &App,
+    client: &razorpay::Client,
+    session: &Session,
+    cause: Cause,
+) -> Result<(Verdict, Session), ReconcileError> {
     let account = tenancy::connection_account(app, session.scope, session.connection).await?;
     let credentials = &account.credentials;
-    let Some((link, session)) = known_link(app, credentials, session, cause).await? else {
+    let Some((link, session)) = known_link(app, client, credentials, session, cause).await? else {
         return Ok((Verdict::Absent, session.clone()));
     };
     // A list of links leaves out payments, so a found link is fetched by id as well.
     let session =
         if matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0 {
-            settle_payments(app, credentials, session, &link, cause).await?
+            settle_payments(app, client, credentials, session, &link, cause).await?
         } else {
             session
         };
@@ -80,15 +86,16 @@ pub async fn ask(app: &App, session: &Session, cause: Cause) -> Result<(Verdict,
 
 async fn known_link(
     app: &App,
+    client: &razorpay::Client,
     credentials: &Credentials,
     session: &Session,
     cause: Cause,
 ) -> Result<Option<(Link, Session)>, ReconcileError> {
     if let Some(link_id) = &session.state.link_id {
-        let link = app.razorpay.fetch_link(credentials, link_id).await?;
+        let link = client.fetch_link(credentials, link_id).await?;
         return Ok(Some((link, session.clone())));
     }
-    let Some(found) = app.razorpay.find_link(credentials, &session.id.to_string()).await? else {
+    let Some(found) = client.find_link(credentials, &session.id.to_string()).await? else {
         return Ok(None);
     };
     let wanted = session.state.amount;
@@ -99,18 +106,19 @@ async fn known_link(
         News::LinkMismatched { link_id: found.id.clone() }
     };
     let settled = settle(app, session.scope, session.id, news, cause).await?;
-    let link = app.razorpay.fetch_link(credentials, &found.id).await?;
+    let link = client.fetch_link(credentials, &found.id).await?;
     Ok(Some((link, settled.session)))
 }
 
 async fn settle_payments(
     app: &App,
+    client: &razorpay::Client,
     credentials: &Credentials,
     mut session: Session,
     link: &Link,
     cause: Cause,
 ) -> Result<Session, ReconcileError> {
-    for payment in app.razorpay.captured_payments(credentials, link).await? {
+    for payment in client.captured_payments(credentials, link).await? {
         let Some(payment) = provider_payment(&payment) else {
             tracing::error!(session.id = %session.id, provider_payment.id = payment.id, "captured in an unknown currency");
             continue;
@@ -139,7 +147,7 @@ pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Sessi
     if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
         return Ok((session, true));
     }
-    let checked = ask(app, &session, cause).await;
+    let checked = ask(app, &app.razorpay.hurried(), &session, cause).await;
     let checked = match checked {
         Ok((Verdict::Dead, session)) => end_dead_link(app, &session, cause, now).await,
         Ok((_, session)) => Ok(session),

@@ -252,6 +252,9 @@ impl Step<'_> {
         payment: &ProviderPayment,
         link_id: Option<String>,
     ) -> Result<(), SettleError> {
+        if matches!(self.source.cause, Cause::Deadline | Cause::Reconcile) {
+            tracing::warn!(session.id = %self.session.id, "paid, but no webhook came: is payment_link.paid enabled at Razorpay?");
+        }
         let from = self.session.state.status;
         self.session.state.link_id = self.session.state.link_id.take().or(link_id);
         // A paid link cannot be paid again.

@@ -40,7 +40,7 @@ pub fn apply(routes: Router) -> Router {
         })
         .on_request(())
         .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {
-            let elapsed_ms = latency.as_millis();
+            let elapsed_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(http.status = response.status().as_u16(), elapsed_ms, "answered");
         })
         .on_failure(());

@@ -307,7 +307,7 @@ async fn drafts_of_a_cancelled_session_are_archived_hidden_from_lists_and_still_
 }
 
 /// Three sessions a minute apart: of Jane for INR 499 a month, paid; of Kai for JPY 5000 a year; of Kai for
-/// KWD 1.234 a month. Newest first, as lists have them.
+/// KWD 1.23 a month. Newest first, as lists have them.
 struct Three {
     app: TestApp,
     merchant: Merchant,
@@ -327,7 +327,7 @@ impl Three {
         let jpy = json!({"amount": "5000", "currency": "JPY", "billing_period": "ANNUAL"});
         let jpy = session_of(&merchant, "user_kai", jpy).await;
         app.clock().advance(TimeDelta::minutes(1));
-        let kwd = json!({"amount": "1.234", "currency": "KWD", "billing_period": "MONTHLY"});
+        let kwd = json!({"amount": "1.23", "currency": "KWD", "billing_period": "MONTHLY"});
         let kwd = session_of(&merchant, "user_kai", kwd).await;
         Self { app, merchant, kwd, jpy, inr }
     }
@@ -458,8 +458,8 @@ async fn amounts_of_invoices_are_compared_exactly_in_major_units() {
     let cases = vec![
         (json!({"amount_due_gt": 0}), vec![kwd, jpy, inr]),
         (json!({"amount_due_gt": -1}), vec![kwd, jpy, inr]),
-        (json!({"amount_due_gt": 1.2339}), vec![kwd, jpy, inr]),
-        (json!({"amount_due_gt": 1.234}), vec![jpy, inr]),
+        (json!({"amount_due_gt": 1.2299}), vec![kwd, jpy, inr]),
+        (json!({"amount_due_gt": 1.230}), vec![jpy, inr]),
         (json!({"amount_due_gt": 498.99}), vec![jpy, inr]),
         (json!({"amount_due_gt": 498.999_999}), vec![jpy, inr]),
         (json!({"amount_due_gt": 499}), vec![jpy]),
