@@ -60,13 +60,24 @@ deliveries() { "$python" scripts/journey/deliveries.py "$journal" "$@"; }
 
 step "The printed commands, pasted into a shell"
 sed -n '/^Paste these/,/^Ctrl-C/p' "$out" | sed -e '1d;$d' -e "s/127\.0\.0\.1:3000/$receiver/g" >"$work/pasted.sh"
-# What curl was answered goes where it does not disturb the commands' own output.
-printf 'noproxy = "*"\nwrite-out = "%%{stderr}HTTP %%{http_code}\\n"\n' >"$work/.curlrc"
+# A reader sees only bodies; the status of each answer is written down beside.
+mkdir "$work/bin"
+cat >"$work/bin/curl" <<SHIM
+#!/bin/sh
+exec $(command -v curl) --noproxy '*' -w '%{stderr}%{http_code}\n' "\$@" 2>>"$work/statuses"
+SHIM
+chmod +x "$work/bin/curl"
+
+# run_pasted FILE: runs commands in a shell of their own; what they print; their statuses are in $work/statuses
+run_pasted() {
+    : >"$work/statuses"
+    PATH=$work/bin:$PATH bash -eu -o pipefail "$1"
+}
 # A pipe, because `tee /dev/stderr` would empty a file.
-{ CURL_HOME=$work bash -eu -o pipefail "$work/pasted.sh" 2>&1 >"$work/pasted.out" | cat >"$work/pasted.err"; } \
-    || fail "the commands fail: $(cat "$work/pasted.err")"
-expect "the four answers" "$(grep -o 'HTTP [0-9]*' "$work/pasted.err" | cut -c6- | xargs)" "201 201 200 200"
-session=$(grep -o '{.*}' "$work/pasted.err")
+{ run_pasted "$work/pasted.sh" 2>&1 >"$work/pasted.out" | cat >"$work/pasted.err"; } \
+    || fail "the commands fail: $(cat "$work/pasted.err" "$work/statuses")"
+expect "the four answers" "$(xargs <"$work/statuses")" "201 201 200 200"
+session=$(cat "$work/pasted.err")
 id=$(field id <<<"$session")
 expect_like "session id" "$id" '^chk_[0-9A-Z]{26}$'
 expect "after 201" "$(field checkout_status <<<"$session")" pending
@@ -104,9 +115,8 @@ guide_secret=$(field secret <<<"$endpoint")
 guide() {
     sed -e "s|https://<HOST>|$api|; s|<API_KEY>|$key|; s|<ENVIRONMENT_ID>|$environment|" \
         "scripts/journey/guide/$2" >"$work/guide.sh"
-    : >"$work/guide.err"
-    CURL_HOME=$work bash -eu "$work/guide.sh" 2>"$work/guide.err"
-    expect "$2" "$(cat "$work/guide.err")" "HTTP $1"
+    run_pasted "$work/guide.sh"
+    expect "$2" "$(cat "$work/statuses")" "$1"
 }
 guide 201 1-customer.sh >"$work/answer"
 session=$(guide 201 2-session.sh)
