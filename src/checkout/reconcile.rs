@@ -1,6 +1,6 @@
 //! Asking the provider: one read of a session's link, and what it says as facts.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     link,
@@ -161,7 +161,8 @@ pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Sessi
         return Ok((session, true));
     }
     let now = app.clock.now();
-    let window = session.poll_interval(now);
+    // A signed return follows a payment: what was read a moment ago is too old for it.
+    let window = if cause == Cause::Return { TimeDelta::zero() } else { session.poll_interval(now) };
     if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
         return Ok((session, true));
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Named, Query},
+    http::{ApiError, Query},
     razorpay::signature::Callback,
     tenancy::{self, EnvironmentId},
 };
@@ -36,28 +36,41 @@ struct StatusPage<'a> {
     nonce: String,
 }
 
+/// The session in the path; `None` for whatever cannot be one.
+async fn find(
+    app: &App,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Option<Session>, ApiError> {
+    let Ok(Path((environment, id))) = path else { return Ok(None) };
+    let (Ok(environment), Ok(id)) = (environment.parse::<EnvironmentId>(), id.parse::<SessionId>()) else {
+        return Ok(None);
+    };
+    Ok(store::find_any_scope(&app.pool, environment, id).await?)
+}
+
 async fn arrive(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
     callback: Result<Query<Callback>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found(SessionId::NOUN);
-    let Path((environment, id)) = path.map_err(|_| missing())?;
-    let environment: EnvironmentId = environment.parse().map_err(|_| missing())?;
-    let id: SessionId = id.parse().map_err(|_| missing())?;
-    let session = store::find_any_scope(&app.pool, environment, id).await?.ok_or_else(missing)?;
+    let Some(session) = find(&app, path).await? else { return page(&app, &UNKNOWN, StatusCode::NOT_FOUND) };
+    let id = session.id;
     // Without Razorpay's parameters somebody just looks at the page.
-    let Ok(Query(callback)) = callback else { return page(&app, &session, StatusCode::OK) };
+    let Ok(Query(callback)) = callback else { return page(&app, words(&session), StatusCode::OK) };
     let account = tenancy::connection_account(&app, session.scope, session.connection).await?;
     let about_this = callback.reference_id == id.to_string();
     if !about_this || !callback.verifies(&account.credentials.secret_key) {
         tracing::warn!(session.id = %id, "a redirect whose signature does not verify");
-        return page(&app, &session, StatusCode::BAD_REQUEST);
+        return page(&app, &UNVERIFIED, StatusCode::BAD_REQUEST);
     }
-    let (session, _) = reconcile::refresh(&app, session, Cause::Return).await?;
+    let (mut session, _) = reconcile::refresh(&app, session, Cause::Return).await?;
+    if !session.state.status.is_terminal() {
+        // The webhook may have been faster than this read.
+        session = store::find(&app.pool, session.scope, id).await?.unwrap_or(session);
+    }
     match destination(&session) {
         Some(url) => Ok(Redirect::to(&urls::with_session_id(url, &id.to_string())).into_response()),
-        None => page(&app, &session, StatusCode::OK),
+        None => page(&app, words(&session), StatusCode::OK),
     }
 }
 
@@ -72,20 +85,28 @@ fn destination(session: &Session) -> Option<&str> {
     }
 }
 
-fn page(app: &App, session: &Session, status: StatusCode) -> Result<Response, ApiError> {
-    let (title, text) = match session.state.status {
-        _ if status == StatusCode::BAD_REQUEST => (
-            "This page could not be verified",
-            "If you have paid, your payment is safe: the merchant is told by the payment provider.",
-        ),
-        Status::Completed => ("Payment received", "Thank you. You can close this page."),
+/// What a page says: a title and a sentence.
+type Words = (&'static str, &'static str);
+
+const UNKNOWN: Words = ("This checkout does not exist", "Please go back to the merchant and start again.");
+const UNVERIFIED: Words = (
+    "This page could not be verified",
+    "If you have paid, your payment is safe: the merchant is told by the payment provider.",
+);
+
+fn words(session: &Session) -> &'static Words {
+    match session.state.status {
+        Status::Completed => &("Payment received", "Thank you. You can close this page."),
         Status::Initiated | Status::Pending => {
-            ("Waiting for the payment", "If you have paid, it is being confirmed. You can close this page.")
+            &("Waiting for the payment", "If you have paid, it is being confirmed. You can close this page.")
         }
         Status::Failed | Status::Expired => {
-            ("This checkout has ended", "If you were charged, the full amount is returned to you.")
+            &("This checkout has ended", "If you were charged, the full amount is returned to you.")
         }
-    };
+    }
+}
+
+fn page(app: &App, &(title, text): &Words, status: StatusCode) -> Result<Response, ApiError> {
     let nonce = hex::encode(app.ids.bytes::<16>());
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

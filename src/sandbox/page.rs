@@ -17,11 +17,14 @@ use super::books::Books;
 use super::charge::Charge;
 use super::instruments::{CANCELLED_BY_PAYER, DECLINED, Verdict, find_card, find_upi};
 use super::ledger::LinkStatus;
-use super::page_views::{Dashboard, Message, PayPage};
+use super::page_views::{Dashboard, Message, PayPage, Problem};
 use super::server::Shared;
 
 /// No `form-action`: browsers apply it to the redirects that follow a form, and those lead to the merchant.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The form's name for the method that is not a card.
+const UPI: &str = "upi";
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
@@ -70,12 +73,11 @@ async fn show_link(
     let mut books = shared.books();
     books.expire_due();
     let Some(index) = books.link_with_slug(&slug) else { return unknown_link() };
-    let failure = shown.failed.and_then(|id| books.payment(&id)?.failure.clone());
-    let problem = failure.map(|failure| (failure.description, failure.reason));
+    let problem = shown.failed.and_then(|id| Problem::of(books.payment(&id)?));
     render(StatusCode::OK, &pay_page(&books, index, problem))
 }
 
-fn pay_page(books: &Books, index: usize, problem: Option<(&'static str, &'static str)>) -> PayPage {
+fn pay_page(books: &Books, index: usize, problem: Option<Problem>) -> PayPage {
     let link = &books.ledger.links[index];
     let paid_by = link.payment_ids.last().and_then(|id| books.payment(id));
     let back_url = paid_by.filter(|_| link.status == LinkStatus::Paid);
@@ -119,8 +121,9 @@ async fn pay(
     let Some(index) = books.link_with_slug(&slug) else { return unknown_link() };
     let verdict = match verdict_of(&form, books.now()) {
         Ok(verdict) => verdict,
-        Err(problem) => {
-            let page = pay_page(&books, index, Some((problem, "input_validation_failed")));
+        Err(text) => {
+            let problem = Problem { text, reason: "input_validation_failed", with_upi: form.method == UPI };
+            let page = pay_page(&books, index, Some(problem));
             return render(StatusCode::UNPROCESSABLE_ENTITY, &page);
         }
     };
@@ -142,7 +145,7 @@ fn back_to(slug: &str) -> Response {
 }
 
 fn verdict_of(form: &PayForm, now: DateTime<Utc>) -> Result<Verdict, &'static str> {
-    let (instrument, own_failure) = if form.method == "upi" {
+    let (instrument, own_failure) = if form.method == UPI {
         find_upi(&form.vpa).ok_or("This is not a UPI id. Try success@razorpay or failure@razorpay.")?
     } else {
         card_verdict(form, now)?

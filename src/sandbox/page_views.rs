@@ -5,7 +5,7 @@ use chrono::{DateTime, Datelike, Utc};
 use iso_currency::Currency;
 
 use super::instruments::{Instrument, TEST_CARDS};
-use super::ledger::{Delivery, Ledger, Link, LinkStatus};
+use super::ledger::{Delivery, Ledger, Link, LinkStatus, Payment};
 
 /// How many rows of each table the dashboard shows, newest first.
 const ROWS: usize = 50;
@@ -29,13 +29,30 @@ pub(super) struct PayPage {
     status: LinkStatus,
     open: bool,
     pay_before: Option<String>,
-    /// What went wrong, and Razorpay's name for it.
-    problem: Option<(&'static str, &'static str)>,
+    problem: Option<Problem>,
     /// Where a payer who has paid continues.
     back_url: Option<String>,
     /// A card expiry that is in the future.
     expiry: String,
     cards: Vec<CardRow>,
+}
+
+/// What went wrong with the last attempt.
+pub(super) struct Problem {
+    pub text: &'static str,
+    /// Razorpay's name for it.
+    pub reason: &'static str,
+    /// The form that was used stays open.
+    pub with_upi: bool,
+}
+
+impl Problem {
+    /// Nothing, when the payment did not fail.
+    pub fn of(payment: &Payment) -> Option<Self> {
+        let failure = payment.failure.as_ref()?;
+        let with_upi = matches!(payment.instrument, Instrument::Upi { .. });
+        Some(Self { text: failure.description, reason: failure.reason, with_upi })
+    }
 }
 
 struct CardRow {
@@ -46,12 +63,11 @@ struct CardRow {
 }
 
 impl PayPage {
-    pub fn new(
-        link: &Link,
-        now: DateTime<Utc>,
-        problem: Option<(&'static str, &'static str)>,
-        back_url: Option<String>,
-    ) -> Self {
+    fn upi_open(&self) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem.with_upi)
+    }
+
+    pub fn new(link: &Link, now: DateTime<Utc>, problem: Option<Problem>, back_url: Option<String>) -> Self {
         let due = if link.is_open() { link.terms.amount - link.amount_paid } else { link.terms.amount };
         let cards = TEST_CARDS.iter().map(|card| CardRow {
             number: card.number,

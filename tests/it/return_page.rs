@@ -1,7 +1,7 @@
 //! Where the browser arrives after paying.
 
 use checkoutd::sandbox::{FaultKind, FaultRule, Faults, Op};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Merchant, TestApp, send};
 
@@ -101,17 +101,35 @@ fn signed_return(app: &TestApp, merchant: &Merchant, id: &str) -> String {
     )
 }
 
-#[tokio::test]
-async fn without_urls_or_parameters_there_is_a_small_page() {
-    let app = TestApp::start().await;
-    let merchant = app.merchant().await;
+/// A session that sends nobody anywhere.
+async fn session_without_urls(merchant: &Merchant) -> Value {
     let plan = merchant.plan().await;
     merchant.customer("user_12345").await;
     let mut request = Merchant::session_request(&plan);
     for url in ["success_url", "failure_url", "cancel_url"] {
         request[url] = json!(null);
     }
-    let session = merchant.post("/v1/checkout/sessions", request).await.expect(201);
+    merchant.post("/v1/checkout/sessions", request).await.expect(201)
+}
+
+#[tokio::test]
+async fn a_return_asks_the_provider_even_right_after_a_poll_has() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = session_without_urls(&merchant).await;
+    assert_eq!(merchant.read_session(&session).await["stale"], false);
+    let paid = app.pay(&session);
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    let reply = send(merchant.http.get(paid.redirect_url.unwrap())).await;
+    assert!(reply.text.contains("Payment received"), "{}", reply.text);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_urls_or_parameters_there_is_a_small_page() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = session_without_urls(&merchant).await;
     let paid = app.pay(&session);
     let reply = send(merchant.http.get(paid.redirect_url.unwrap())).await;
     assert_eq!(reply.status, 200);
@@ -120,8 +138,15 @@ async fn without_urls_or_parameters_there_is_a_small_page() {
     let plain =
         format!("{}/return/{}/{}", app.base_url, merchant.environment_id, session["id"].as_str().unwrap());
     assert_eq!(send(merchant.http.get(plain)).await.status, 200);
-    let unknown =
-        format!("{}/return/{}/chk_00000000000000000000000000", app.base_url, merchant.environment_id);
-    assert_eq!(send(merchant.http.get(unknown)).await.status, 404);
+    for unknown in ["chk_00000000000000000000000000", "chk_1"] {
+        let reply =
+            send(merchant.http.get(format!("{}/return/{}/{unknown}", app.base_url, merchant.environment_id)))
+                .await;
+        assert_eq!(
+            (reply.status, &reply.headers["content-type"]),
+            (404, &"text/html; charset=utf-8".parse().unwrap())
+        );
+        assert!(reply.text.contains("does not exist"), "{}", reply.text);
+    }
     app.finish().await;
 }

@@ -101,6 +101,10 @@ async fn a_failed_payment_stays_on_the_page_with_its_reason_and_can_be_retried()
         let html = show(&rig, &rig.url(&location(&submit(&rig, &link, &form).await))).await;
         assert!(html.contains("did not go through") && html.contains(reason), "{reason}");
         assert!(html.contains("Pay ₹499.00"), "can be retried after {reason}");
+        // The form that was used is the one that is open.
+        let open = &html[html.find("<details name=\"method\" open>").unwrap()..];
+        let (card, upi) = (open.find("<h2>Card"), open.find("<h2>UPI"));
+        assert_eq!(card.is_none() && upi.is_some(), form[0].1 == "upi", "{reason}");
     }
     let ledger = rig.sandbox.ledger();
     assert_eq!(ledger.payments.iter().filter(|p| p.status == PaymentStatus::Failed).count(), count);
