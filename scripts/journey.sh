@@ -137,7 +137,7 @@ page=$(field payment_action.url <<<"$session")
 expect_like "after a failed try" "$(tail -n 1 "$work/hops")" "^200 $page\?failed=pay_"
 "$python" scripts/journey/pay_page.py "$page" success@razorpay >"$work/hops"
 expect "the way back" "$(tail -n 2 "$work/hops" | sed 's/?razorpay.*//' | xargs)" \
-    "303 $api/return/$id -> https://app.example.com/welcome?session_id=$id"
+    "303 $api/return/$environment/$id -> https://app.example.com/welcome?session_id=$id"
 session=$(api 200 GET "/v1/checkout/sessions/$id")
 expect "after paying" "$(field checkout_status <<<"$session")" completed
 expect_outcome "$session" subscription_status=active "invoice_number=INV-$(date -u +%Y%m)-00001" payment_status=SUCCEEDED
