@@ -7,6 +7,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::{db, kit::secret};
+
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -63,11 +65,13 @@ const fn variable(name: &'static str, default: Option<&'static str>) -> Variable
     Variable { name, default }
 }
 
-const DATABASE_URL: Variable = variable("DATABASE_URL", None);
+/// Postgres.
+pub const DATABASE_URL: Variable = variable("DATABASE_URL", None);
 const POOL_SIZE: Variable = variable("CHECKOUTD_DATABASE_POOL_SIZE", Some("16"));
 const BIND: Variable = variable("CHECKOUTD_BIND", Some("127.0.0.1:8080"));
 const PUBLIC_URL: Variable = variable("CHECKOUTD_PUBLIC_URL", None);
-const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
+/// Keys that seal secrets.
+pub const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
 const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
 const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
 const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
@@ -96,14 +100,41 @@ impl Config {
     /// Reads the process's environment.
     pub fn from_env() -> Result<Self, ConfigError> {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-        Self::from_lookup(|name| std::env::var(name).ok())
+        Self::from_lookup(|name| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned()))
+    }
+
+    /// As [`Config::from_env`], with variables that must be given; what is missing is reported with all the rest.
+    pub fn from_env_requiring(required: &[Variable]) -> Result<Self, ConfigError> {
+        let missing = |config: &Self, variable: &Variable| match variable.name {
+            "DATABASE_URL" => config.database_url.is_none(),
+            "CHECKOUTD_ENCRYPTION_KEY" => config.encryption_key.is_none(),
+            _ => false,
+        };
+        match Self::from_env() {
+            Ok(config) => {
+                let errors: Vec<_> = required
+                    .iter()
+                    .filter(|variable| missing(&config, variable))
+                    .map(|variable| format!("{} must be set", variable.name))
+                    .collect();
+                if errors.is_empty() { Ok(config) } else { Err(ConfigError(errors)) }
+            }
+            Err(ConfigError(mut errors)) => {
+                #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+                let unset = |name| std::env::var_os(name).is_none_or(|text| text.is_empty());
+                errors.extend(
+                    required.iter().filter(|v| unset(v.name)).map(|v| format!("{} must be set", v.name)),
+                );
+                Err(ConfigError(errors))
+            }
+        }
     }
 
     /// Reads the process's environment, with other defaults: logs for people, and webhooks to this machine.
     pub fn for_dev() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-            let given = std::env::var(name).ok();
+            let given = std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
             given.or_else(|| match name {
                 "CHECKOUTD_LOG_FORMAT" => Some("pretty".to_owned()),
                 "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS" => Some("true".to_owned()),
@@ -118,7 +149,7 @@ impl Config {
         let bind = reader
             .parse(BIND, "must be an address and port such as 127.0.0.1:8080", |text| text.parse().ok());
         let config = Self {
-            database_url: reader.text(DATABASE_URL).map(Into::into),
+            database_url: reader.optional(DATABASE_URL, "must be a Postgres URL", db::is_url),
             database_pool_size: reader.parse(POOL_SIZE, "must be a number from 2 to 1000", |text| {
                 text.parse().ok().filter(|size| (2..=1000).contains(size))
             }),
@@ -127,14 +158,19 @@ impl Config {
                 Some(text) => reader.check(PUBLIC_URL, "must be an absolute http(s) URL", base_url(&text)),
                 None => base_url(&format!("http://{bind}")).unwrap_or_else(placeholder_url),
             },
-            encryption_key: reader.text(ENCRYPTION_KEY).map(Into::into),
-            razorpay_base_url: reader.parse(RAZORPAY_BASE_URL, "must be an absolute http(s) URL", base_url),
+            encryption_key: reader.optional(ENCRYPTION_KEY, ENCRYPTION_KEY_RULE, secret::are_keys),
+            razorpay_base_url: reader.parse(RAZORPAY_BASE_URL, RAZORPAY_RULE, |text| {
+                // Keys go there in clear.
+                base_url(text).filter(|url| url.scheme() == "https" || is_loopback(url))
+            }),
             session_ttl: reader.parse(SESSION_TTL, "must be a number of seconds from 1 to 86400", |text| {
                 text.parse().ok().filter(|ttl| (1..=86_400).contains(ttl)).map(Duration::from_secs)
             }),
             allow_private_webhook_targets: reader
                 .parse(ALLOW_PRIVATE, "must be true or false", |text| text.parse().ok()),
-            log: reader.text(LOG).unwrap_or_default(),
+            log: reader.parse(LOG, "must be filter directives such as info,sqlx=warn", |text| {
+                tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+            }),
             log_format: reader.parse(LOG_FORMAT, "must be json or pretty", |text| match text {
                 "json" => Some(LogFormat::Json),
                 "pretty" => Some(LogFormat::Pretty),
@@ -147,6 +183,11 @@ impl Config {
             ),
             pg_bin: reader.text(PG_BIN).map(Into::into),
         };
+        if config.bind.ip().is_unspecified() && reader.text(PUBLIC_URL).is_none() {
+            reader
+                .errors
+                .push("CHECKOUTD_PUBLIC_URL must be set when CHECKOUTD_BIND names no single address".into());
+        }
         if reader.errors.is_empty() { Ok(config) } else { Err(ConfigError(reader.errors)) }
     }
 }
@@ -165,6 +206,20 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     fn parse<T: Fallback>(&mut self, variable: Variable, rule: &str, parse: impl Fn(&str) -> Option<T>) -> T {
         let parsed = self.text(variable).and_then(|text| parse(text.trim()));
         self.check(variable, rule, parsed)
+    }
+
+    /// A secret that may be absent, and is noted when it is there and wrong. Its text stays out of the note.
+    fn optional(
+        &mut self,
+        variable: Variable,
+        rule: &str,
+        is_right: impl Fn(&SecretString) -> bool,
+    ) -> Option<SecretString> {
+        let secret = SecretString::from(self.text(variable)?);
+        if !is_right(&secret) {
+            self.errors.push(format!("{} {rule}", variable.name));
+        }
+        Some(secret)
     }
 
     /// Notes an error and goes on with a stand-in, so that one run reports all errors.
@@ -189,6 +244,7 @@ macro_rules! fallback {
 
 fallback! {
     SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0));
+    String => String::new();
     u32 => 2;
     Url => placeholder_url();
     Duration => Duration::ZERO;
@@ -200,10 +256,31 @@ fn placeholder_url() -> Url {
     Url::parse("http://localhost/").expect("a constant that parses")
 }
 
+const ENCRYPTION_KEY_RULE: &str =
+    "must be 32 bytes in base64 (openssl rand -base64 32), several separated by commas";
+const RAZORPAY_RULE: &str = "must be an absolute https URL; http is for this machine only";
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 /// An absolute http(s) URL; ends in a slash, so that `join` appends.
 fn base_url(text: &str) -> Option<Url> {
     let mut url =
         Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    // Paths are appended to it; and it ends up in logs.
+    let plain = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if !plain {
+        return None;
+    }
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
@@ -228,17 +305,35 @@ mod tests {
     fn every_error_is_named_at_once() {
         let error = Config::from_lookup(|name| match name {
             "CHECKOUTD_BIND" => Some("nowhere".into()),
-            "RAZORPAY_BASE_URL" => Some("ftp://x".into()),
+            "RAZORPAY_BASE_URL" => Some("http://razorpay.example".into()),
+            "DATABASE_URL" => Some("mysql://x".into()),
+            "CHECKOUTD_ENCRYPTION_KEY" => Some("short".into()),
             "CHECKOUTD_SESSION_TTL_SECONDS" => Some("0".into()),
             "CHECKOUTD_LOG_FORMAT" => Some("xml".into()),
             _ => None,
         })
-        .expect_err("four variables are wrong");
-        assert_eq!(error.0.len(), 4);
+        .expect_err("six variables are wrong");
+        assert_eq!(error.0.len(), 6, "{error}");
         for name in
             ["CHECKOUTD_BIND", "RAZORPAY_BASE_URL", "CHECKOUTD_SESSION_TTL_SECONDS", "CHECKOUTD_LOG_FORMAT"]
         {
             assert!(error.0.iter().any(|line| line.starts_with(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_service_on_all_addresses_must_know_its_own_name() {
+        let config = |public: Option<&'static str>| {
+            Config::from_lookup(move |name| match name {
+                "CHECKOUTD_BIND" => Some("0.0.0.0:8080".into()),
+                "CHECKOUTD_PUBLIC_URL" => public.map(Into::into),
+                _ => None,
+            })
+        };
+        assert!(config(None).is_err());
+        assert!(config(Some("https://pay.example.com")).is_ok());
+        for wrong in ["https://pay.example.com/?a=b", "https://u:p@pay.example.com", "pay.example.com"] {
+            assert!(config(Some(wrong)).is_err(), "{wrong}");
         }
     }
 

@@ -217,6 +217,10 @@ async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<(), ApiError> 
     for _ in 0..3 {
         let error = match store::insert_draft(&app.pool, scope, draft).await {
             Ok(()) => return Ok(()),
+            Err(error) if store::is_archived_meanwhile(&error) => {
+                let message = "the customer or the plan was archived meanwhile";
+                return Err(ApiError::invalid_request("archived", message));
+            }
             Err(error) => error,
         };
         let (Some("checkout_sessions_open_key"), Some(key)) =

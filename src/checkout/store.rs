@@ -265,16 +265,25 @@ pub async fn list(
 
 /// The session with its drafts: subscription, invoice, their lines and the payment. One statement, so that
 /// all of it is there or none.
+///
+/// A customer or plan that was archived meanwhile gives no subscription, and so breaks the foreign keys of the rest:
+/// see [`is_archived_meanwhile`].
 pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<(), db::Error> {
     let lines = &draft.lines;
     sqlx::query!(
         "-- checkout.insert_draft
-        with subscription as (
+        with payer as (
+            select from customers where environment_id = $1 and id = $3 and status = 'published' for key share
+        ), offer as (
+            select from plans where environment_id = $1 and id = $4 and status = 'published' for key share
+        ), subscription as (
             insert into subscriptions (environment_id, id, customer_id, plan_id, subscription_status, currency,
                 billing_period, billing_period_count, billing_anchor, timezone, start_date, end_date,
                 current_period_start, current_period_end, collection_method, lookup_key, metadata, version, status,
                 created_at, updated_at)
-            values ($1, $2, $3, $4, 'draft', $5, $6, $7, $8, $9, $8, $10, $8, $11, $12, $13, $14, 1, 'published', $15, $15)
+            select $1, $2, $3, $4, 'draft', $5, $6, $7::int, $8::timestamptz, $9, $8, $10::timestamptz, $8, $11, $12, $13,
+                $14::jsonb, 1, 'published', $15::timestamptz, $15
+            from payer, offer
         ), invoice as (
             insert into invoices (environment_id, id, customer_id, subscription_id, invoice_status, payment_status,
                 currency, total_minor, amount_paid_minor, billing_reason, billing_period, period_start, period_end,
@@ -342,6 +351,11 @@ pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<()
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Whether [`insert_draft`] was refused because its customer or plan is archived.
+pub fn is_archived_meanwhile(error: &db::Error) -> bool {
+    db::violated_constraint(error).is_some_and(|constraint| constraint.ends_with("_subscription_exists"))
 }
 
 /// A change of status, already decided, as the statements below write it.

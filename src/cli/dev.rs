@@ -15,7 +15,7 @@ use crate::{
     http::{self, Bound},
     kit::clock::Clock,
     sandbox::{Account, Sandbox, SandboxConfig},
-    worker,
+    tenancy, worker,
 };
 
 mod demo;
@@ -45,12 +45,17 @@ pub async fn run() -> anyhow::Result<()> {
     config.razorpay_base_url = Url::parse(&format!("{}/", sandbox.base_url()))?;
 
     let app = build_with(&config, &url, &key)?;
-    db::migrate(&app.pool).await.context("the database could not be migrated")?;
+    if tenancy::moves_real_money(&app).await.context("the database cannot be reached")? {
+        bail!(
+            "this database has a live Razorpay connection. dev would work on its sessions with a sandbox: unset DATABASE_URL"
+        );
+    }
+    db::migrate(&url).await.context("the database could not be migrated")?;
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let (router, stop) = (http::router(app.clone()), shutdown.clone());
     tasks.spawn(async move { http::serve(api, router, stop.cancelled_owned()).await });
     let demo = demo::prepare(&app, &folder).await?;
-    let webhook_url = crate::tenancy::webhook_url(&app, demo.scope);
+    let webhook_url = tenancy::webhook_url(&app, demo.scope);
     sandbox.put_account(
         Account::new(&demo.key_id, &demo.key_secret).with_webhook(&webhook_url, &demo.webhook_secret),
     )?;

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{App, Config, build, db, start_logging, stop_signal};
+use super::{App, build, db, service_config, start_logging, stop_signal};
 use crate::{http, worker};
 
 /// Arguments of `serve`.
@@ -26,9 +26,9 @@ enum Part {
 
 /// Serves until SIGTERM or Ctrl-C, then finishes what was accepted.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
-    let config = Config::from_env()?;
+    let config = service_config()?;
     start_logging(&config)?;
-    let app = build(config)?;
+    let app = build(&config)?;
     if !db::is_ready(&app.pool).await.context("the database cannot be reached")? {
         bail!("the database is not migrated: run checkoutd migrate");
     }

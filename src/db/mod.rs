@@ -32,6 +32,13 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Idle longer than this, a connection is pinged before it is lent out.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 
+/// Whether a text is a Postgres URL.
+pub fn is_url(url: &SecretString) -> bool {
+    let text = url.expose_secret();
+    let scheme = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    scheme && text.parse::<PgConnectOptions>().is_ok()
+}
+
 /// Opens a pool of at most `size` connections; the first is made on first use.
 ///
 /// Every session has a statement timeout (5 s), a lock timeout (2 s) and a limit on idle transactions (10 s).
@@ -82,9 +89,13 @@ pub async fn create_database(url: &SecretString, database: &str) -> Result<(), E
     connection.close().await
 }
 
-/// Brings the schema up to date. Takes an advisory lock, so that replicas may all try.
-pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
-    MIGRATOR.run(pool).await
+/// Brings the schema up to date, on a connection without the time limits of requests. Takes an advisory lock,
+/// so that replicas may all try: the others wait and find nothing to do.
+pub async fn migrate(url: &SecretString) -> Result<(), sqlx::migrate::MigrateError> {
+    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await?;
+    MIGRATOR.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Whether the database answers and has every migration of this binary.

@@ -33,9 +33,10 @@ pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
 /// Serves `router` until `shutdown`, then lets requests under way finish.
 #[expect(clippy::disallowed_methods, reason = "a task per connection; shutdown waits for them below")]
 pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = ()>) {
-    let mut builder = Builder::new(TokioExecutor::new());
+    // HTTP/1 only: to tell the versions apart, a connection is read without any timeout, and a client that
+    // sends one byte could stay for ever. HTTP/2 ends at the proxy in front, which speaks TLS.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let graceful = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {

@@ -67,6 +67,11 @@ pub enum OpenError {
 #[error("must be 32 bytes in base64 (openssl rand -base64 32), several separated by commas")]
 pub struct MalformedKey;
 
+/// Whether a text is a list of keys as [`Sealer::parse`] takes them.
+pub fn are_keys(keys: &SecretString) -> bool {
+    keys.expose_secret().split(',').all(|key| Key::parse(key).is_ok())
+}
+
 impl Sealer {
     /// Keys as `CHECKOUTD_ENCRYPTION_KEY` gives them: base64 of 32 bytes each, comma-separated.
     pub fn parse(keys: &SecretString, ids: Ids) -> Result<Self, MalformedKey> {

@@ -124,6 +124,11 @@ pub async fn create_tenant(app: &App, name: &str) -> Result<NewTenant, db::Error
     Ok(NewTenant { tenant_id: tenant, environments })
 }
 
+/// Whether any environment of this database has a live Razorpay account. A database without tables has none.
+pub async fn moves_real_money(app: &App) -> Result<bool, db::Error> {
+    store::has_live_account_any_scope(&app.pool).await
+}
+
 /// Where Razorpay posts the events of `scope`.
 pub fn webhook_url(app: &App, scope: Scope) -> String {
     format!("{}v1/webhooks/razorpay/{}/{}", app.config.public_url, scope.tenant, scope.environment)

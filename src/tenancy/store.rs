@@ -320,3 +320,22 @@ pub async fn find_published_account(pool: &Pool, scope: Scope) -> Result<Option<
     .fetch_optional(pool)
     .await
 }
+
+/// In any environment, of a database that need not be migrated.
+pub async fn has_live_account_any_scope(pool: &Pool) -> Result<bool, db::Error> {
+    let has_tables = sqlx::query_scalar!(
+        r#"-- tenancy.has_live_account_any_scope, tables
+        select to_regclass('connections') is not null as "exists!""#,
+    )
+    .fetch_one(pool)
+    .await?;
+    if !has_tables {
+        return Ok(false);
+    }
+    sqlx::query_scalar!(
+        r#"-- tenancy.has_live_account_any_scope
+        select exists (select 1 from connections where key_id like 'rzp\_live\_%') as "exists!""#,
+    )
+    .fetch_one(pool)
+    .await
+}

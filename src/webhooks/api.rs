@@ -187,7 +187,7 @@ async fn list_events(
     });
     let filter = EventFilter { event_type, subject: subject.transpose()? };
     let (bodies, total) = store::list_event_bodies(&app.pool, caller.scope, filter, request).await?;
-    let items = bodies.iter().map(|body| parse_body(body)).collect::<Result<_, _>>()?;
+    let items = bodies.into_iter().map(|body| parse_body(&body)).collect::<Result<_, _>>()?;
     Ok(Json(Page::new(items, total, request)))
 }
 

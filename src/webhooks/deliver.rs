@@ -102,9 +102,17 @@ impl Job for Deliver {
             return Ok(());
         }
         let attempted_at = app.clock.now();
-        let headers = headers(app, &lease, attempted_at)?;
-        let body = std::mem::take(&mut lease.body);
-        let result = app.egress.post(app.egress.rules(lease.mode), &lease.url, headers, body).await;
+        let result = match headers(app, &lease, attempted_at) {
+            Ok(headers) => {
+                let body = std::mem::take(&mut lease.body);
+                app.egress.post(app.egress.rules(lease.mode), &lease.url, headers, body).await
+            }
+            // On the schedule like any other failure: seen by the merchant, and over some day.
+            Err(error) => {
+                tracing::error!(endpoint.id = %lease.endpoint, error = format!("{error:#}"), "a delivery could not be signed");
+                Err(SendError::Failed("the event could not be signed".into()))
+            }
+        };
         let finished_at = app.clock.now();
         let attempt = usize::try_from(lease.attempts_before).unwrap_or_default() + 1;
         let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
@@ -182,8 +190,10 @@ async fn finish_gone(app: &App, lease: Lease, finish: Finish) -> Result<bool, db
             store::lock_endpoint(tx, scope, endpoint).await?;
             let recorded = store::finish_delivery(tx, &parts.0, &parts.1).await?;
             if recorded {
-                store::mark_endpoint_disabled(tx, scope, endpoint, now).await?;
-                store::cancel_pending_deliveries(tx, scope, endpoint, now).await?;
+                // Unless the endpoint points elsewhere by now: then the answer was not its own.
+                if store::mark_endpoint_disabled(tx, scope, endpoint, &parts.0.url, now).await? {
+                    store::cancel_pending_deliveries(tx, scope, endpoint, now).await?;
+                }
             }
             Ok(recorded)
         })

@@ -233,7 +233,7 @@ mod tests {
 
     impl Canary {
         fn new() -> Self {
-            let listener = TcpListener::bind("127.0.0.3:0").expect("loopback is 127/8");
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             listener.set_nonblocking(true).expect("a socket");
             Self(listener)
         }
@@ -277,11 +277,11 @@ mod tests {
     async fn one_bad_address_rejects_them_all_and_nothing_is_dialled() {
         let canary = Canary::new();
         let answers: &[&[&str]] = &[
-            &["127.0.0.3"],
-            &["93.184.215.14", "127.0.0.3"],
-            &["127.0.0.3", "93.184.215.14"],
-            &["::ffff:127.0.0.3"],
-            &["64:ff9b::7f00:3"],
+            &["127.0.0.1"],
+            &["93.184.215.14", "127.0.0.1"],
+            &["127.0.0.1", "93.184.215.14"],
+            &["::ffff:127.0.0.1"],
+            &["64:ff9b::7f00:1"],
             &["2606:4700::1111", "fd00:ec2::254"],
             &["169.254.169.254"],
         ];
@@ -299,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_changes_its_address_is_vetted_again() {
         let canary = Canary::new();
-        let script = Script::new(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.3"]]);
+        let script = Script::new(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.1"]]);
         let egress = Egress::with_lookup(true, &(script as _)).expect("TLS works");
         let (port, server) = serve_one(|mut stream| {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").expect("a reader");
@@ -329,7 +329,7 @@ mod tests {
     async fn literal_addresses_never_reach_the_resolver_and_are_vetted_all_the_same() {
         let canary = Canary::new();
         let egress = Egress::with_lookup(true, &(Script::new(&[]) as _)).expect("TLS works");
-        for host in ["127.0.0.3", "0x7f.3", "2130706435", "[::ffff:7f00:3]", "localhost"] {
+        for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::ffff:7f00:1]", "localhost"] {
             let url = format!("https://{host}:{}/", canary.port());
             let sent = egress.post(Rules::new(Mode::Test, false), &url, HeaderMap::new(), Vec::new()).await;
             assert_eq!(sent, Err(SendError::Rejected(Rejection::Address)), "{host}");
@@ -343,7 +343,7 @@ mod tests {
     async fn redirects_are_answers() {
         let canary = Canary::new();
         for status in [301, 302, 303, 307, 308] {
-            let location = format!("http://127.0.0.3:{}/", canary.port());
+            let location = format!("http://127.0.0.1:{}/", canary.port());
             let (port, server) = serve_one(move |mut stream| {
                 write!(
                     stream,

@@ -219,24 +219,27 @@ pub async fn mark_endpoint_deleted(
     Ok(done.rows_affected() == 1)
 }
 
+/// Disables the endpoint if it still points at `url`.
 pub async fn mark_endpoint_disabled(
     tx: &mut Tx,
     scope: Scope,
     id: EndpointId,
+    url: &str,
     now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
+) -> Result<bool, db::Error> {
+    let done = sqlx::query!(
         "-- webhooks.mark_endpoint_disabled
         update webhook_endpoints
-        set enabled = false, updated_at = $3
-        where environment_id = $1 and id = $2 and enabled",
+        set enabled = false, updated_at = $4
+        where environment_id = $1 and id = $2 and url = $3 and enabled",
         Uuid::from(scope.environment),
         Uuid::from(id),
+        url,
         now,
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Moves the current secret aside until `previous_expires_at` and puts `sealed` in its place.

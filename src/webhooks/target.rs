@@ -188,7 +188,7 @@ mod tests {
     const LIVE: Rules = Rules { mode: Mode::Live, private_allowed: false };
     const LOCAL: Rules = Rules { mode: Mode::Test, private_allowed: true };
 
-    /// Forms of forbidden hosts, from the fault battery (F30).
+    /// Forbidden hosts, in every notation that some parser takes.
     const FORBIDDEN_HOSTS: &[&str] = &[
         "127.1",
         "2130706433",

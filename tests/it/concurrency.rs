@@ -113,3 +113,27 @@ async fn readers_of_one_session_share_one_look_at_the_provider() {
     assert_eq!(merchant.get(&path).await.expect(200)["stale"], false);
     app.finish().await;
 }
+
+/// The request has read the customer, and waits for the transaction that archives it.
+#[tokio::test]
+async fn a_session_is_not_made_for_a_customer_who_is_archived_meanwhile() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let plan = merchant.plan().await;
+    merchant.customer("user_12345").await;
+    let mut archiving = app.state().pool.begin().await.unwrap();
+    sqlx::query("select from customers for update").execute(&mut *archiving).await.unwrap();
+    sqlx::query("update customers set status = 'archived'").execute(&mut *archiving).await.unwrap();
+    let commit_once_waited_for = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.state().pool).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+        archiving.commit().await.unwrap();
+    };
+    let create = merchant.post("/v1/checkout/sessions", Merchant::session_request(&plan));
+    let (reply, ()) = tokio::join!(create, commit_once_waited_for);
+    assert_eq!(reply.expect_error(400, "validation_error")["details"]["reason"], "archived");
+    assert!(app.sandbox.ledger().links.is_empty());
+    app.finish().await;
+}

@@ -35,3 +35,26 @@ async fn a_request_id_is_echoed_or_made() {
     assert_eq!(reply.headers["cache-control"], "no-store");
     app.finish().await;
 }
+
+/// Ends by the server's own limit of ten seconds; a server without one fails by the runner's patience.
+#[tokio::test]
+async fn a_client_that_sends_no_request_is_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let app = TestApp::start().await;
+    let addr = app.base_url.strip_prefix("http://").unwrap();
+    let silent = async |first: &'static [u8]| {
+        let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        socket.write_all(first).await.unwrap();
+        let mut answer = Vec::new();
+        // The end of the stream, orderly or not.
+        let _ = socket.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    };
+    let answers =
+        tokio::join!(silent(b""), silent(b"P"), silent(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: "));
+    for answer in [answers.0, answers.1, answers.2] {
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    app.finish().await;
+}

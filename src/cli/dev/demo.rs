@@ -137,10 +137,10 @@ curl -sS -X POST {api}/v1/webhook_endpoints \
   -d '{{"url":"http://127.0.0.1:3000/webhooks"}}'; echo
 
 # 2. Create a checkout session
-SESSION=$(curl -sS -X POST {api}/v1/checkout/sessions \
+ANSWER=$(curl -sS -X POST {api}/v1/checkout/sessions \
   -H "Authorization: Bearer {key}" -H "X-Environment-ID: {environment}" -H "Content-Type: application/json" \
   -d '{{"customer_external_id":"{CUSTOMER}","action":"create_subscription","payment_provider":"razorpay","configuration":{{"create_subscription_params":{{"plan_id":"{PLAN}","currency":"INR","billing_period":"monthly"}}}},"success_url":"https://app.example.com/welcome?session_id={{CHECKOUT_SESSION_ID}}","failure_url":"https://app.example.com/pricing?error=payment_failed","cancel_url":"https://app.example.com/pricing"}}' \
-  | tee /dev/stderr | sed -n 's/.*"id":"\(chk_[0-9A-Z]*\)".*/\1/p')
+  ) && echo "$ANSWER" && SESSION=$(echo "$ANSWER" | sed -n 's/.*"id":"\(chk_[0-9A-Z]*\)".*/\1/p')
 
 # 3. Pay: open the payment_action.url from the answer in a browser, or
 curl -sS -X POST {sandbox}/_sandbox/links/$SESSION/pay -H "Content-Type: application/json" -d '{{"method":"upi","outcome":"success"}}'; echo

@@ -93,9 +93,7 @@ async fn prepare(url: &str, server: &embedded::Server) {
         // Renamed when complete: a run that dies in between leaves no half template.
         run(&mut postgres, format!("drop database if exists {making} with (force)")).await;
         run(&mut postgres, format!("create database {making}")).await;
-        let pool = db::connect(&server.url(&making).into(), 2).unwrap();
-        db::migrate(&pool).await.unwrap();
-        pool.close().await;
+        db::migrate(&server.url(&making).into()).await.unwrap();
         run(&mut postgres, format!("alter database {making} rename to {template}")).await;
     }
     postgres.close().await.unwrap();
@@ -103,5 +101,7 @@ async fn prepare(url: &str, server: &embedded::Server) {
 
 fn is_of_living_process(database: &str) -> bool {
     let process = database.strip_prefix("test_").and_then(|rest| rest.split('_').next()).unwrap_or_default();
-    PathBuf::from(format!("/proc/{process}")).exists()
+    let mut probe = std::process::Command::new("kill");
+    probe.args(["-0", process]).stderr(std::process::Stdio::null());
+    process.parse::<u32>().is_ok() && probe.status().is_ok_and(|status| status.success())
 }
