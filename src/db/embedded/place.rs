@@ -99,7 +99,9 @@ impl Place {
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir(&self.root);
-        if let Some(path) = std::env::var_os("PATH") {
+        #[expect(clippy::disallowed_methods, reason = "PATH is the system's, not configuration")]
+        let path = std::env::var_os("PATH");
+        if let Some(path) = path {
             command.env("PATH", path);
         }
         if let Some(Account { uid, gid }) = self.account {

@@ -48,10 +48,10 @@ pub(super) async fn find(pg_bin: Option<&Path>, place: &Place) -> Result<Program
 /// Directories to look in, best first.
 async fn candidates() -> Vec<PathBuf> {
     // PATH is the system's way to name programs, not configuration of this service.
-    let mut dirs: Vec<_> = std::env::var_os("PATH")
-        .iter()
-        .flat_map(|path| std::env::split_paths(path).collect::<Vec<_>>())
-        .collect();
+    #[expect(clippy::disallowed_methods, reason = "PATH is the system's, not configuration")]
+    let path = std::env::var_os("PATH");
+    let mut dirs: Vec<_> =
+        path.iter().flat_map(|path| std::env::split_paths(path).collect::<Vec<_>>()).collect();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output().await {
         dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
