@@ -256,12 +256,7 @@ async fn ask_for_link(
     let id = draft.session;
     let wanted = link::wanted(app, scope.environment, &draft.terms(), customer);
     let outcome = app.razorpay.ensure_link(&account.credentials, &wanted, false).await;
-    let news = match outcome {
-        Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
-        Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },
-        Err(ProviderError::Rejected { description, .. }) => News::LinkRejected { reason: description },
-        Err(error) => return Err(outcome_unknown(id, &error)),
-    };
+    let news = link::news(outcome).map_err(|error| outcome_unknown(id, &error))?;
     let refusal = match &news {
         News::LinkRejected { reason } => Some(format!("Razorpay refused the payment link: {reason}")),
         News::LinkMismatched { .. } => {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     app::App,
     db,
-    kit::backoff::{exponential, jittered},
+    kit::backoff,
     razorpay::ProviderError,
     tenancy,
     worker::{Job, Work},
@@ -53,11 +53,10 @@ impl Job for CheckSessions {
 }
 
 fn retry_after(app: &App, session: &Session) -> TimeDelta {
-    let attempt = u32::try_from(session.check_count).unwrap_or(0);
     // What is open has a deadline to meet; an ended session only has a link to close.
     let cap = if session.state.status.is_terminal() { 3600 } else { 60 };
-    let gap = exponential(Duration::from_secs(2), attempt, Duration::from_secs(cap));
-    TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::minutes(1))
+    let (base, cap) = (Duration::from_secs(2), Duration::from_secs(cap));
+    backoff::after(session.check_count, base, cap, app.ids.fraction())
 }
 
 /// Does what is due, and says when to look again.

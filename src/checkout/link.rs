@@ -3,13 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use super::{model::Session, session::SessionId};
+use super::{model::Session, session::SessionId, settle::News};
 use crate::{
     app::App,
     customers::{Customer, CustomerId},
     invoices::InvoiceId,
     kit::money::Money,
-    razorpay::{self, NewLink},
+    razorpay::{self, Link, NewLink, ProviderError},
     tenancy::EnvironmentId,
 };
 
@@ -65,6 +65,16 @@ pub fn wanted(app: &App, environment: EnvironmentId, terms: &Terms<'_>, customer
         },
         notes: notes(terms),
         callback_url: format!("{}return/{environment}/{}", app.config.public_url, terms.session),
+    }
+}
+
+/// What asking for a link came to, as news for its session. An error settles nothing: ask again.
+pub fn news(outcome: Result<Link, ProviderError>) -> Result<News, ProviderError> {
+    match outcome {
+        Ok(link) => Ok(News::LinkCreated { link_id: link.id, url: link.short_url }),
+        Err(ProviderError::Mismatch { link_id }) => Ok(News::LinkMismatched { link_id }),
+        Err(ProviderError::Rejected { description, .. }) => Ok(News::LinkRejected { reason: description }),
+        Err(error) => Err(error),
     }
 }
 

@@ -20,7 +20,6 @@ mod urls;
 
 pub use expire::CheckSessions;
 pub use link::SESSION_NOTE;
-pub use reconcile::provider_payment;
 pub use session::{Cause, Decision, SessionId, Status};
 pub use settle::{News, SettleError, Settled, Source, announce, settle_in};
 pub use store::Named;

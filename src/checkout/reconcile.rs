@@ -12,9 +12,8 @@ use super::{
 use crate::{
     app::App,
     customers, db,
-    kit::money::Money,
     payments::ProviderPayment,
-    razorpay::{self, Credentials, Link, LinkStatus, Payment, PaymentStatus, ProviderError},
+    razorpay::{self, Credentials, Link, LinkStatus, PaymentStatus, ProviderError},
     tenancy::{self, AccountError},
 };
 
@@ -127,7 +126,9 @@ async fn settle_payments(
     let payments = client.captured_payments(credentials, link).await.map_err(unsettled)?;
     let mut settled_minor: i64 = 0;
     for payment in payments {
-        let Some(payment) = provider_payment(&payment) else {
+        let refunded = payment.status == PaymentStatus::Refunded;
+        let captured = ProviderPayment::captured(&payment.id, payment.amount, &payment.currency, refunded);
+        let Some(payment) = captured else {
             tracing::error!(session.id = %session_id, provider_payment.id = payment.id, "captured in an unknown currency");
             continue;
         };
@@ -140,18 +141,6 @@ async fn settle_payments(
         return Err(ReconcileError::PaidUnsettled);
     }
     Ok(session)
-}
-
-/// A captured payment in our terms.
-pub fn provider_payment(payment: &Payment) -> Option<ProviderPayment> {
-    let currency = payment.currency.parse().ok()?;
-    let amount = Money::new(payment.amount, currency);
-    let refunded = payment.status == PaymentStatus::Refunded;
-    (payment.amount > 0).then(|| ProviderPayment {
-        provider_payment_id: payment.id.clone(),
-        amount,
-        refunded,
-    })
 }
 
 /// A reader's look at the provider: debounced over all readers of the session, and never an error.
@@ -202,11 +191,6 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
         .await?
         .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
     let wanted = link::wanted(app, session.scope.environment, &session.into(), &customer);
-    let news = match app.razorpay.ensure_link(&account.credentials, &wanted, true).await {
-        Ok(link) => News::LinkCreated { link_id: link.id, url: link.short_url },
-        Err(ProviderError::Mismatch { link_id }) => News::LinkMismatched { link_id },
-        Err(ProviderError::Rejected { description, .. }) => News::LinkRejected { reason: description },
-        Err(error) => return Err(error.into()),
-    };
+    let news = link::news(app.razorpay.ensure_link(&account.credentials, &wanted, true).await)?;
     Ok(settle(app, session.scope, session.id, news, Cause::Reconcile).await?.session)
 }

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     checkout::{News, SESSION_NOTE, SessionId},
-    kit::money::Money,
     payments::{ProviderPayment, RefundId, RefundNews},
     razorpay::{LinkStatus, Payment, PaymentStatus, RefundStatus},
 };
@@ -209,13 +208,7 @@ impl Content {
 
 impl PaymentContent {
     fn provider_payment(&self) -> Option<ProviderPayment> {
-        let currency = self.currency.parse().ok()?;
-        let amount = Money::new(self.amount, currency);
-        (self.amount > 0).then(|| ProviderPayment {
-            provider_payment_id: self.id.clone(),
-            amount,
-            refunded: self.refunded,
-        })
+        ProviderPayment::captured(&self.id, self.amount, &self.currency, self.refunded)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     checkout::{self, Cause, Decision, News, SettleError, Settled, Source},
     db::{self, Tx},
-    kit::backoff::{exponential, jittered},
+    kit::backoff,
     payments,
     tenancy::{ConnectionId, Scope},
     worker::{Job, Work},
@@ -138,10 +138,10 @@ impl Job for DriveInbox {
             Ok(Driven::Settled(settled)) => checkout::announce(app, &settled),
             Ok(Driven::Done) => {}
             Ok(Driven::TooEarly) => {
-                store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?;
+                store::reschedule(&app.pool, &lease, app.clock.now() + retry_after(app, &lease)).await?;
             }
             Err(error) => {
-                store::reschedule(&app.pool, &lease, app.clock.now() + backoff(app, &lease)).await?;
+                store::reschedule(&app.pool, &lease, app.clock.now() + retry_after(app, &lease)).await?;
                 return Err(error.into());
             }
         }
@@ -149,8 +149,7 @@ impl Job for DriveInbox {
     }
 }
 
-fn backoff(app: &App, lease: &Lease) -> TimeDelta {
-    let attempt = u32::try_from(lease.attempt_count).unwrap_or(0);
-    let gap = exponential(Duration::from_secs(2), attempt, Duration::from_secs(120));
-    TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::minutes(2))
+fn retry_after(app: &App, lease: &Lease) -> TimeDelta {
+    let (base, cap) = (Duration::from_secs(2), Duration::from_secs(120));
+    backoff::after(lease.attempt_count, base, cap, app.ids.fraction())
 }

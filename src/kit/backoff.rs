@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 /// `gap` moved by up to `ratio` (0.2 = ±20 %) according to `fraction` in `0.0..1.0`, so that many
 /// retries that failed together do not come back together.
 pub fn jittered(gap: Duration, ratio: f64, fraction: f64) -> Duration {
@@ -11,6 +13,12 @@ pub fn jittered(gap: Duration, ratio: f64, fraction: f64) -> Duration {
 /// `base`, doubled `attempt` times, at most `cap`.
 pub fn exponential(base: Duration, attempt: u32, cap: Duration) -> Duration {
     base.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(cap)
+}
+
+/// When a row that failed `attempts` times is due again: `base` doubled each time, at most `cap`, ±20 %.
+pub fn after(attempts: i32, base: Duration, cap: Duration, fraction: f64) -> TimeDelta {
+    let gap = exponential(base, u32::try_from(attempts).unwrap_or(0), cap);
+    TimeDelta::from_std(jittered(gap, 0.2, fraction)).unwrap_or(TimeDelta::MAX)
 }
 
 #[cfg(test)]

@@ -66,18 +66,20 @@ impl Ids {
 
     /// `length` random characters of base62.
     pub fn base62(&self, length: usize) -> String {
-        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut text = String::with_capacity(length);
         while text.len() < length {
             // Bytes from 248 on would make the first characters likelier.
             let [byte] = self.bytes();
             if byte < 248 {
-                text.push(char::from(ALPHABET[usize::from(byte % 62)]));
+                text.push(char::from(BASE62[usize::from(byte % 62)]));
             }
         }
         text
     }
 }
+
+/// The digits of base62, in the order of their values.
+pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 

@@ -21,6 +21,14 @@ pub struct ProviderPayment {
     pub refunded: bool,
 }
 
+impl ProviderPayment {
+    /// From the provider's words; `None` when there is no amount, or it is in an unknown currency.
+    pub fn captured(id: &str, amount_minor: i64, currency: &str, refunded: bool) -> Option<Self> {
+        let amount = Money::new(amount_minor, currency.parse().ok()?);
+        (amount_minor > 0).then(|| Self { provider_payment_id: id.to_owned(), amount, refunded })
+    }
+}
+
 /// What becomes of captured money; decided once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     db::{self, Tx},
     http::Named,
-    kit::backoff::{exponential, jittered},
+    kit::backoff,
     razorpay::{self, ProviderError, RefundStatus},
     tenancy::{self, ConnectionId, Scope},
     worker::{Job, Work},
@@ -172,9 +172,8 @@ impl Job for SendRefunds {
 /// a dispute) can pass too.
 fn failed(app: &App, lease: &Lease, error: &ProviderError, now: DateTime<Utc>) -> Outcome<'static> {
     tracing::error!(refund.id = %lease.id, provider_payment.id = lease.provider_payment_id, %error, "a refund did not go through");
-    let attempt = u32::try_from(lease.attempt_count).unwrap_or(0);
-    let gap = exponential(Duration::from_secs(5), attempt, Duration::from_secs(3600));
-    let gap = TimeDelta::from_std(jittered(gap, 0.2, app.ids.fraction())).unwrap_or(TimeDelta::hours(1));
+    let (base, cap) = (Duration::from_secs(5), Duration::from_secs(3600));
+    let gap = backoff::after(lease.attempt_count, base, cap, app.ids.fraction());
     Outcome {
         status: "PENDING",
         gateway_refund_id: None,

@@ -6,7 +6,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{KeyId, Mode, Scope, store};
-use crate::{app::App, db};
+use crate::{app::App, db, kit::ids::BASE62};
 
 const LOOKUP_CHARACTERS: usize = 12;
 const SECRET_CHARACTERS: usize = 24;
@@ -72,11 +72,10 @@ fn lookup_id(text: &str) -> Option<&str> {
 
 /// CRC-32 in six base62 digits.
 fn checksum(text: &str) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut value = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARACTERS];
     for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[(value % 62) as usize];
+        *digit = BASE62[(value % 62) as usize];
         value /= 62;
     }
     digits.into_iter().map(char::from).collect()
