@@ -1,6 +1,7 @@
 //! Small tools without domain words: time, ids, money, secrets, paging, back-off.
 
 pub mod backoff;
+pub mod checkpoint;
 pub mod clock;
 pub mod ids;
 pub mod money;
