@@ -79,7 +79,7 @@ pub async fn live(world: Arc<World>, number: usize) {
         dice.weighted(&[(35, Following::Not), (45, Following::Polling), (20, Following::Waiting)]);
     let actor = Actor { world, merchant, number };
     if let Some(session) = create(&actor, &mut dice).await {
-        actor.world.tally.count(format!("story {story:?}"));
+        actor.world.tally.count(format!("story: {story:?}"));
         tokio::join!(actor.act(story, &session, &mut dice), actor.follow(following, &session));
     }
     actor.world.tally.sessions_done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

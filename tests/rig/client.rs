@@ -84,7 +84,7 @@ impl Client {
             self.tally.count("requests without an answer");
             return None;
         };
-        self.tally.count(format!("answers {status}"));
+        self.tally.count(format!("answers: {status}"));
         if !allowed.contains(&status) && !TRY_AGAIN.contains(&status) {
             self.tally.problem(format!("{method} {path} was answered {status}: {text:.400}"));
         }
@@ -130,7 +130,7 @@ impl Client {
     pub async fn visit(&self, url: &str) {
         let request = self.http.get(url).timeout(Duration::from_secs(20));
         if let Some((status, text)) = answer(request).await {
-            self.tally.count(format!("return page {status}"));
+            self.tally.count(format!("return page: {status}"));
             if ![200, 303, 429, 503].contains(&status) {
                 self.tally.problem(format!("GET {url} was answered {status}: {text:.400}"));
             }

@@ -218,7 +218,7 @@ impl Razorpay {
             }
             _ => ("lost", WebhookFaults { enabled: false, ..fine }),
         };
-        world.tally.count(format!("webhooks {name} for a while"));
+        world.tally.count(format!("webhooks for a while: {name}"));
         weather
     }
 
@@ -232,11 +232,11 @@ impl Razorpay {
         }
         if dice.percent(15) {
             faults.list_lag_ms = i64::try_from(500 + dice.below(4_000)).unwrap_or(0);
-            world.tally.count("Razorpay's list lags");
+            world.tally.count("Razorpay: list lags");
         }
         if dice.percent(30) {
             faults.refund_outcome = RefundStatus::Pending;
-            world.tally.count("Razorpay's refunds take their time");
+            world.tally.count("Razorpay: refunds take their time");
         }
     }
 }

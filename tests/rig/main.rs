@@ -81,6 +81,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     println!("ready after {:.1} s", begun.elapsed().as_secs_f64());
     load(&world, begun).await?;
     let (evidence, violations) = rest(&world).await?;
+    world.tally.count_many("answers of the database lost", world.database_proxy.lost());
     report::print(args, &world.tally, &evidence, &violations, begun.elapsed());
     let clean = violations.is_empty() && world.tally.problems().is_empty();
     let world = Arc::into_inner(world).context("a task still holds the world")?;

@@ -19,9 +19,7 @@ pub fn print(args: &Args, tally: &Tally, evidence: &Evidence, violations: &[Viol
     ends(evidence);
     money(evidence);
     println!("\nwhat was done");
-    for (what, times) in tally.counts() {
-        println!("  {times:>8}  {what}");
-    }
+    done(tally);
     let (ready, disturbed) = tally.ready_times();
     println!("\ntimes");
     times("start to ready, database up", ready);
@@ -41,6 +39,22 @@ pub fn print(args: &Args, tally: &Tally, evidence: &Evidence, violations: &[Viol
         for violation in broken.iter().take(SHOWN) {
             println!("          {}: {}", violation.subject, violation.text);
         }
+    }
+}
+
+/// Kinds of one thing share a line.
+fn done(tally: &Tally) {
+    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (what, times) in tally.counts() {
+        match what.split_once(": ") {
+            Some((thing, kind)) => {
+                kinds.entry(thing.to_owned()).or_default().push(format!("{kind} {times}"));
+            }
+            None => println!("  {times:>8}  {what}"),
+        }
+    }
+    for (thing, kinds) in kinds {
+        println!("  {thing}: {}", kinds.join(", "));
     }
 }
 
