@@ -13,7 +13,7 @@ use crate::{
     kit::backoff,
     razorpay::{self, ProviderError, RefundStatus},
     tenancy::{self, ConnectionId, Scope},
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 crate::define_ids! {
@@ -165,6 +165,16 @@ impl Job for SendRefunds {
             Err(error) => failed(app, &lease, error, now),
         };
         Ok(store::finish_refund(&app.pool, &lease, &outcome, now).await?)
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_refunds_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

@@ -237,6 +237,19 @@ pub async fn finish_refund(
     Ok(())
 }
 
+/// Ends leases whose steps were dropped.
+pub async fn release_refunds_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- payments.release_refunds_any_scope
+        update refunds set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 #[derive(sqlx::FromRow)]
 struct PaymentRow {
     id: Uuid,

@@ -14,6 +14,7 @@ mod journey;
 mod provider;
 mod razorpay_webhook;
 mod reads;
+mod reconcile;
 mod return_page;
 mod session_bodies;
 mod session_input;
