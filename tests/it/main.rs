@@ -7,6 +7,8 @@ mod auth;
 mod catalog;
 mod concurrency;
 mod connections;
+#[cfg(debug_assertions)]
+mod crash;
 mod customers;
 mod deliveries;
 mod health;
@@ -19,5 +21,6 @@ mod return_page;
 mod session_bodies;
 mod session_input;
 mod settle;
+mod shutdown;
 mod support;
 mod webhook_endpoints;
