@@ -1,18 +1,22 @@
 //! Taking an event in: verify over the raw bytes, keep, settle, and only then acknowledge.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::{
     InboxId,
     content::{Content, Envelope},
-    drive::{Driven, drive_in},
+    drive::{Driven, announce, drive_in},
     store,
 };
 use crate::{
     app::App,
-    checkout::{self, SettleError},
+    checkout::SettleError,
     db,
     http::{ApiError, find_nul},
+    kit::checkpoint,
     razorpay::signature,
     tenancy::{self, ConnectionId, Scope},
     worker::Work,
@@ -28,16 +32,24 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
         return Err(ApiError::not_found("environment"));
     }
     let connections = verify(app, scope, signature, body).await?;
+    checkpoint::reach("inbox.verified");
     let content = parse(body)?;
     let id: InboxId = app.ids.next();
-    match store_and_drive(app, scope, id, &connections, &content).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Kept by itself, so that it can be acknowledged and the worker can go on with it.
-            tracing::warn!(inbox.event = content.event, %error, "an event could not be settled at once");
-            store_alone(app, scope, id, &connections, &content).await
+    // A panic too: unanswered, Razorpay would bring the same event again for a day.
+    let work = AssertUnwindSafe(store_and_drive(app, scope, id, &connections, &content)).catch_unwind();
+    let error = match work.await {
+        Ok(Ok(())) => {
+            checkpoint::reach("inbox.committed");
+            return Ok(());
         }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "panic".to_owned(),
+    };
+    // Kept by itself, so that it can be acknowledged and the worker can go on with it.
+    tracing::warn!(inbox.event = content.event, error, "an event could not be settled at once");
+    store_alone(app, scope, id, &connections, &content).await?;
+    checkpoint::reach("inbox.kept");
+    Ok(())
 }
 
 /// Reads a verified body. What Postgres could not store is no event either.
@@ -99,14 +111,16 @@ async fn store_and_drive(
             if !insert(&app, tx, scope, id, &connections, &content).await? {
                 return Ok(None);
             }
+            checkpoint::reach("inbox.stored");
             drive_in(&app, tx, scope, id, &connections, &content, false).await.map(Some)
         })
     })
     .await?;
-    match driven {
-        Some(Driven::Settled(settled)) => checkout::announce(app, &settled),
-        Some(Driven::TooEarly) => app.wake.notify(Work::Inbox),
-        Some(Driven::Done) | None => {}
+    if let Some(driven) = driven {
+        if matches!(driven, Driven::TooEarly) {
+            app.wake.notify(Work::Inbox);
+        }
+        announce(app, id, &content.event, &driven);
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub enum Work {
     Deliveries,
     /// Refunds to send.
     Refunds,
+    /// Old rows to remove.
+    Sweep,
 }
 
 /// Who is told of what.
@@ -24,6 +26,7 @@ pub struct Wake {
     inbox: Notify,
     deliveries: Notify,
     refunds: Notify,
+    sweep: Notify,
     session_ended: Notify,
 }
 
@@ -34,6 +37,7 @@ impl Wake {
             Work::Inbox => &self.inbox,
             Work::Deliveries => &self.deliveries,
             Work::Refunds => &self.refunds,
+            Work::Sweep => &self.sweep,
         }
     }
 
