@@ -33,10 +33,9 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, args = ["id", "all_parked"])]
 struct Replay {
     /// This event.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "all_parked", conflicts_with = "all_parked")]
     id: Option<InboxId>,
     /// Every event that is parked now.
     #[arg(long)]

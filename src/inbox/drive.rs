@@ -1,22 +1,19 @@
-//! From a stored event to a settled fact; in the request that brought it when possible, by the worker when not.
+//! The worker of the inbox: events that could not be settled in the request that brought them.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use uuid::Uuid;
 
 use super::{
-    InboxId,
-    content::{Content, Meaning},
+    content::Content,
+    settle::{Driven, LinkEnd, Stored, alert_parked, announce, settle_event_in},
     store::{self, Lease},
 };
 use crate::{
     app::App,
-    checkout::{self, Cause, Decision, News, SettleError, Settled, Source},
-    db::{self, TransactError, Tx},
+    checkout::{self, ReconcileError, SessionId, SettleError},
+    db::{self, TransactError},
     kit::{backoff, checkpoint},
-    payments,
-    tenancy::{ConnectionId, Scope},
     worker::{Job, Work},
 };
 
@@ -28,117 +25,6 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const PATIENCE: TimeDelta = TimeDelta::minutes(10);
 /// Tries that fail, or claims that do not end, before an event is parked: about ten minutes of them.
 const MOST_FAILURES: i32 = 10;
-
-/// What an event came to.
-#[derive(Debug)]
-pub enum Driven {
-    /// Done, with the session that it changed.
-    Settled(Box<Settled>),
-    /// Done, and no session changed.
-    Done,
-    /// Given up for people to look at, with the reason.
-    Parked(&'static str),
-    /// Names a session of ours that is not there (yet).
-    TooEarly,
-    /// Somebody else holds the event by now; nothing was changed.
-    LeaseLost,
-}
-
-/// Settles a stored event inside the transaction that holds it, and marks it processed.
-pub async fn drive_in(
-    app: &App,
-    tx: &mut Tx,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-    give_up: bool,
-) -> Result<Driven, SettleError> {
-    let now = app.clock.now();
-    let (outcome, driven) = match content.meaning() {
-        Meaning::Nothing => ("ignored", Driven::Done),
-        Meaning::Unusable => parked("unusable_payment"),
-        Meaning::Refund(refund) => {
-            let ours = payments::note_refund_in(tx, scope, &refund, now).await?;
-            (if ours { "refund_noted" } else { "foreign" }, Driven::Done)
-        }
-        Meaning::News(news) => match settle_in(app, tx, scope, id, connections, content, news).await? {
-            Match::Settled(settled) => (outcome(settled.decision), Driven::Settled(settled)),
-            Match::OtherLink => parked("link_does_not_match"),
-            // Another system's link on the same account.
-            Match::NoSession if give_up || !content.may_be_ours() => ("foreign", Driven::Done),
-            Match::NoSession => return Ok(Driven::TooEarly),
-        },
-    };
-    let status = if matches!(driven, Driven::Parked(_)) { "parked" } else { "processed" };
-    store::mark_processed(tx, scope, id, status, outcome, now).await?;
-    Ok(driven)
-}
-
-fn parked(reason: &'static str) -> (&'static str, Driven) {
-    (reason, Driven::Parked(reason))
-}
-
-/// Tells whom it concerns what an event came to; call it after the commit.
-pub fn announce(app: &App, id: InboxId, event_type: &str, driven: &Driven) {
-    match driven {
-        Driven::Settled(settled) => checkout::announce(app, settled),
-        Driven::Parked(reason) => alert_parked(id, event_type, reason, None),
-        Driven::TooEarly | Driven::Done | Driven::LeaseLost => {}
-    }
-}
-
-fn alert_parked(id: InboxId, event_type: &str, reason: &str, error: Option<&str>) {
-    tracing::error!(
-        alert = "inbox_parked",
-        inbox.id = %id,
-        inbox.event = event_type,
-        reason,
-        error,
-        "an event was given up: look at it, then checkoutd inbox replay"
-    );
-}
-
-enum Match {
-    Settled(Box<Settled>),
-    OtherLink,
-    NoSession,
-}
-
-/// Bound before anything is believed: environment (by scope), session, link and account.
-async fn settle_in(
-    app: &App,
-    tx: &mut Tx,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-    news: News,
-) -> Result<Match, SettleError> {
-    let link_id = content.link_id.as_deref();
-    let Some(session) = checkout::find_named_in(tx, scope, connections, link_id, content.session).await?
-    else {
-        return Ok(Match::NoSession);
-    };
-    if !session.matches {
-        tracing::error!(session.id = %session.id, link.id = link_id, "an event names another link or account than the session's");
-        return Ok(Match::OtherLink);
-    }
-    let source = Source { cause: Cause::Webhook, inbox: Some(Uuid::from(id)) };
-    let settled = checkout::settle_in(app, tx, scope, session.id, news, source).await?;
-    Ok(Match::Settled(Box::new(settled)))
-}
-
-fn outcome(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Become(_) => "applied",
-        Decision::AlreadyApplied => "already_applied",
-        Decision::Record => "recorded",
-        Decision::Refund(_) => "refund",
-        Decision::CancelLink => "cancel_link",
-        Decision::Illegal => "illegal",
-    }
-}
 
 impl Job for DriveInbox {
     type Lease = Lease;
@@ -162,36 +48,75 @@ impl Job for DriveInbox {
             Ok(content) => content,
             Err(error) => return Ok(park(app, &lease, "unreadable", Some(error.to_string())).await?),
         };
-        match drive(app, &lease, content).await {
-            Ok(Driven::TooEarly) => put_back(app, &lease, None).await?,
-            Ok(driven) => announce(app, lease.id, &lease.event_type, &driven),
-            Err(error) => {
-                let ours = error.database_error().is_none_or(|error| !db::is_unavailable(error));
-                tracing::warn!(inbox.id = %lease.id, %error, "a stored event could not be settled");
-                let failure = ours.then(|| error.to_string());
-                match failure {
-                    Some(text) if lease.failure_count >= MOST_FAILURES => {
-                        park(app, &lease, "failed", Some(text)).await?;
-                    }
-                    failure => put_back(app, &lease, failure).await?,
+        let is_late = app.clock.now() - lease.received_at >= PATIENCE;
+        let mut event = Stored {
+            scope: lease.scope,
+            id: lease.id,
+            connections: lease.connections.clone(),
+            content,
+            is_late,
+            link_end: LinkEnd::Unasked,
+        };
+        let mut driven = settle_leased(app, &lease, &event).await;
+        if let Ok(Driven::Unconfirmed(session)) = driven {
+            driven = match ask_about_link(app, &event, session).await {
+                Ok(LinkEnd::Unasked) => driven,
+                Ok(link_end) => {
+                    event.link_end = link_end;
+                    settle_leased(app, &lease, &event).await
                 }
+                Err(error) => Err(error),
+            };
+        }
+        Ok(finish(app, &lease, driven).await?)
+    }
+}
+
+/// Whether the link ended, as the event says. Until patience ends, what the provider does not confirm is asked
+/// again. Then silence leaves the signed event to be believed, and money that comes all the same goes back.
+async fn ask_about_link(app: &App, event: &Stored, session: SessionId) -> Result<LinkEnd, SettleError> {
+    let answer = checkout::confirm_link_end(app, event.scope, session).await;
+    if let Ok(true) = answer {
+        return Ok(LinkEnd::Believed);
+    }
+    tracing::info!(inbox.id = %event.id, session.id = %session, ?answer, "a link's end is not confirmed");
+    match answer {
+        Err(ReconcileError::Settle(error)) => Err(error),
+        _ if !event.is_late => Ok(LinkEnd::Unasked),
+        Err(ReconcileError::Provider(_) | ReconcileError::Account(_)) => Ok(LinkEnd::Believed),
+        _ => Ok(LinkEnd::Contradicted),
+    }
+}
+
+async fn finish(app: &App, lease: &Lease, driven: Result<Driven, SettleError>) -> Result<(), db::Error> {
+    match driven {
+        Ok(Driven::TooEarly | Driven::Unconfirmed(_)) => put_back(app, lease, None).await,
+        Ok(driven) => {
+            announce(app, lease.id, &lease.event_type, &driven);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(inbox.id = %lease.id, %error, "a stored event could not be settled");
+            let away = error.database_error().is_some_and(db::is_unavailable);
+            if away || lease.failure_count < MOST_FAILURES {
+                put_back(app, lease, (!away).then(|| error.to_string())).await
+            } else {
+                park(app, lease, "failed", Some(error.to_string())).await
             }
         }
-        Ok(())
     }
 }
 
 /// One transaction, under the lease.
-async fn drive(app: &App, lease: &Lease, content: Content) -> Result<Driven, SettleError> {
-    let give_up = app.clock.now() - lease.received_at >= PATIENCE;
-    let (own, held) = (app.clone(), lease.clone());
+async fn settle_leased(app: &App, lease: &Lease, event: &Stored) -> Result<Driven, SettleError> {
+    let (own, held, stored) = (app.clone(), lease.clone(), event.clone());
     db::transact(&app.pool, "drive_inbox", move |tx| {
-        let (app, content, lease) = (own.clone(), content.clone(), held.clone());
+        let (app, lease, event) = (own.clone(), held.clone(), stored.clone());
         Box::pin(async move {
             if !store::lock_leased(tx, &lease).await? {
                 return Ok(Driven::LeaseLost);
             }
-            drive_in(&app, tx, lease.scope, lease.id, &lease.connections, &content, give_up).await
+            settle_event_in(&app, tx, &event).await
         })
     })
     .await

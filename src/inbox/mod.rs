@@ -9,6 +9,7 @@ mod content;
 mod drive;
 mod receive;
 mod replay;
+mod settle;
 mod store;
 mod sweep;
 

@@ -47,7 +47,7 @@ pub async fn list(app: &App, status: Option<&str>, limit: i64) -> Result<Vec<Sto
 
 /// Lets the worker try a parked event again, as if it had just come.
 pub async fn replay(app: &App, id: InboxId) -> Result<Replayed, db::Error> {
-    if !store::replay_any_scope(&app.pool, Some(id), app.clock.now(), 1).await?.is_empty() {
+    if !store::replay_any_scope(&app.pool, &[id], app.clock.now()).await?.is_empty() {
         return Ok(Replayed::Waiting);
     }
     let status = store::find_status_any_scope(&app.pool, id).await?;
@@ -56,17 +56,12 @@ pub async fn replay(app: &App, id: InboxId) -> Result<Replayed, db::Error> {
 
 /// [`replay`] for every event that is parked now; which they were.
 pub async fn replay_all(app: &App) -> Result<Vec<InboxId>, db::Error> {
-    // One that is parked again meanwhile was parked after this, and is not taken twice.
     let (mut all, now) = (Vec::new(), app.clock.now());
-    loop {
-        let some = store::replay_any_scope(&app.pool, None, now, BATCH).await?;
-        let is_last = some.is_empty();
-        all.extend(some);
-        if is_last {
-            return Ok(all);
-        }
+    for some in store::list_parked_any_scope(&app.pool).await?.chunks(BATCH) {
+        all.extend(store::replay_any_scope(&app.pool, some, now).await?);
     }
+    Ok(all)
 }
 
 /// One statement stays far below its time limit.
-const BATCH: i64 = 500;
+const BATCH: usize = 500;

@@ -227,36 +227,37 @@ pub async fn list_any_scope(
     Ok(events.collect())
 }
 
-/// Puts events that were parked by `now` back into the queue, due at once: the one with this id, or else the oldest.
-pub async fn replay_any_scope(
-    pool: &Pool,
-    id: Option<InboxId>,
-    now: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<InboxId>, db::Error> {
+/// Every event that is parked now, the oldest first.
+pub async fn list_parked_any_scope(pool: &Pool) -> Result<Vec<InboxId>, db::Error> {
     let ids = sqlx::query_scalar!(
-        "-- inbox.replay_any_scope
-        with parked as (
-            select environment_id, id
-            from inbox
-            where inbox_status = 'parked' and processed_at <= $2 and ($1::uuid is null or id = $1)
-            order by received_at
-            limit $3
-            for update skip locked
-        )
-        update inbox i
-        set inbox_status = 'waiting', outcome = null, processed_at = null, next_attempt_at = $2, attempt_count = 0,
-            failure_count = 0, last_error = null, lease_token = null, lease_expires_at = null
-        from parked p
-        where i.environment_id = p.environment_id and i.id = p.id
-        returning i.id",
-        id.map(Uuid::from),
-        now,
-        limit,
+        "-- inbox.list_parked_any_scope
+        select id from inbox where inbox_status = 'parked' order by received_at, id",
     )
     .fetch_all(pool)
     .await?;
     Ok(ids.into_iter().map(Into::into).collect())
+}
+
+/// Puts those of the events that are parked back into the queue, due at once; which they were.
+pub async fn replay_any_scope(
+    pool: &Pool,
+    ids: &[InboxId],
+    now: DateTime<Utc>,
+) -> Result<Vec<InboxId>, db::Error> {
+    let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+    let replayed = sqlx::query_scalar!(
+        "-- inbox.replay_any_scope
+        update inbox
+        set inbox_status = 'waiting', outcome = null, processed_at = null, next_attempt_at = $2, attempt_count = 0,
+            failure_count = 0, last_error = null, lease_token = null, lease_expires_at = null
+        where id = any($1) and inbox_status = 'parked'
+        returning id",
+        &ids,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(replayed.into_iter().map(Into::into).collect())
 }
 
 /// What has become of an event.

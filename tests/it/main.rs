@@ -10,6 +10,7 @@ mod connections;
 mod customers;
 mod deliveries;
 mod health;
+mod inbox;
 mod journey;
 mod provider;
 mod razorpay_webhook;
