@@ -68,10 +68,15 @@ impl TestApp {
         let ids = Ids::seeded(7, app_clock.clone());
         let app = App::new(Parts {
             pool: db::connect(&url.into(), 8).unwrap(),
-            clock: app_clock,
+            clock: app_clock.clone(),
             sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
                 .unwrap(),
-            razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone()).unwrap(),
+            razorpay: razorpay::Client::new(
+                config.razorpay_base_url.clone(),
+                ids.clone(),
+                razorpay::Pace::new(app_clock.clone(), config.provider_reads_per_second),
+            )
+            .unwrap(),
             egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
             wake: worker::Wake::default(),
             ids,
