@@ -2,7 +2,7 @@
 //! order, and one that is older than a payment must not end the session of a customer who paid.
 
 use super::{
-    reconcile::{self, ReconcileError, Verdict},
+    reconcile::{self, ReconcileError, Urgency, Verdict},
     session::{Cause, SessionId},
     store,
 };
@@ -18,6 +18,6 @@ pub async fn confirm_link_end(app: &App, scope: Scope, id: SessionId) -> Result<
     if session.state.status.is_terminal() {
         return Ok(true);
     }
-    let (verdict, _) = reconcile::ask(app, &app.razorpay, &session, Cause::Reconcile).await?;
-    Ok(verdict != Verdict::Unpaid)
+    let answer = reconcile::ask(app, &app.razorpay, &session, Cause::Reconcile, Urgency::Now).await?;
+    Ok(answer.verdict != Verdict::Unpaid)
 }
