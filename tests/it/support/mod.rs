@@ -8,6 +8,7 @@ mod clock;
 mod db;
 pub mod razorpay;
 mod receiver;
+mod replica;
 
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
