@@ -53,7 +53,7 @@ pub async fn drive_in(
         Meaning::Nothing => ("processed", "ignored", Driven::Done),
         Meaning::Unusable => ("parked", "unusable_payment", Driven::Done),
         Meaning::Refund(refund) => {
-            let ours = payments::note_refund_in(tx, scope, &refund, now).await?;
+            let ours = payments::note_refund_in(app, tx, scope, &refund, now).await?;
             ("processed", if ours { "refund_noted" } else { "foreign" }, Driven::Done)
         }
         Meaning::News(news) => match settle_in(app, tx, scope, id, connections, content, news).await? {
