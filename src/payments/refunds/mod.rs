@@ -2,6 +2,7 @@
 //! under the row's idempotency key; a refund is followed until Razorpay says how it ended.
 
 pub mod api;
+mod judge;
 mod note;
 mod record;
 mod refund;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::note::RefundNews;
+use super::{judge::Answer, note::RefundNews};
 use crate::{
     http::Named,
     invoices::InvoiceId,
@@ -100,33 +100,7 @@ pub struct Refund {
     pub updated_at: DateTime<Utc>,
 }
 
-/// What a look at the provider came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The refund that was asked for, and where it stands.
-    Ours {
-        /// `rfnd_…`
-        id: String,
-        /// As the provider says.
-        status: razorpay::RefundStatus,
-    },
-    /// All of it went back by other refunds; this was the last of them.
-    GivenBack {
-        /// `rfnd_…`
-        id: String,
-    },
-    /// A part went back by other refunds; this much is left, in minor units.
-    Left(i64),
-    /// Refused, or not answered.
-    NotYet {
-        /// For people.
-        why: String,
-        /// The provider's own wish.
-        retry_after: Option<Duration>,
-    },
-}
-
-/// Refused or unanswered this often in a row, about an hour and a half, people are told.
+/// Refused or unanswered this often in a row, which takes about 45 minutes, people are told.
 const ALERT_AFTER_FAILURES: i32 = 10;
 /// So are they of one that takes longer.
 const ALERT_AFTER: TimeDelta = TimeDelta::hours(24);
@@ -286,35 +260,5 @@ impl Refund {
             }
             RefundStatus::Processing | RefundStatus::Succeeded => Err(self.status),
         }
-    }
-}
-
-/// What follows from the refunds that a payment has at the provider, after ours, sent under `key`, was refused
-/// for the reason `why`.
-pub fn judge(
-    listed: &[razorpay::Refund],
-    refund: &Refund,
-    why: String,
-    retry_after: Option<Duration>,
-) -> Answer {
-    use razorpay::RefundStatus as Word;
-
-    let key = refund.idempotency_key.to_string();
-    // A try of ours whose answer was lost.
-    if let Some(ours) = listed.iter().find(|listed| listed.receipt.as_deref() == Some(&*key)) {
-        return Answer::Ours { id: ours.id.clone(), status: ours.status };
-    }
-    let living = || listed.iter().filter(|listed| listed.status != Word::Failed);
-    if living().any(|listed| listed.status != Word::Processed) {
-        let why = "another refund of the same payment is under way".into();
-        return Answer::NotYet { why, retry_after };
-    }
-    let given_back = living().fold(0_i64, |sum, listed| sum.saturating_add(listed.amount));
-    let left = refund.amount.minor.saturating_sub(given_back);
-    // The list has the newest first.
-    match living().next() {
-        Some(last) if left <= 0 => Answer::GivenBack { id: last.id.clone() },
-        _ if left != refund.asked_minor() => Answer::Left(left),
-        _ => Answer::NotYet { why, retry_after },
     }
 }

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{
     RefundId,
+    judge::{Answer, judge},
     record::update_in,
-    refund::{Answer, Refund, judge},
+    refund::Refund,
     store::{self, Key},
 };
 use crate::{

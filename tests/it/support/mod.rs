@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod clock;
 mod db;
+mod money;
 pub mod razorpay;
 mod receiver;
 
