@@ -6,6 +6,7 @@ mod audit;
 mod binary;
 mod clock;
 mod db;
+mod money;
 pub mod razorpay;
 mod receiver;
 mod replica;
