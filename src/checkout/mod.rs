@@ -1,18 +1,21 @@
 //! Checkout sessions: the core.
 //!
 //! `session.rs` decides, `settle.rs` carries out, everything else brings facts: `create.rs` and `cancel.rs` from the
-//! merchant, `reconcile.rs` and `expire.rs` from the provider and the clock, `return_page.rs` from the browser;
-//! the inbox brings the provider's webhooks.
+//! merchant, `reconcile.rs`, `expire.rs` and `aftercare.rs` from the provider, when `schedule.rs` says so,
+//! `return_page.rs` from the browser; the inbox brings the provider's webhooks.
 
+mod aftercare;
 pub mod api;
 mod cancel;
 mod create;
 mod expire;
 mod link;
+mod link_end;
 mod model;
 mod quote;
 mod reconcile;
 pub mod return_page;
+mod schedule;
 mod session;
 mod settle;
 mod store;
@@ -20,6 +23,8 @@ mod urls;
 
 pub use expire::CheckSessions;
 pub use link::SESSION_NOTE;
+pub use link_end::confirm_link_end;
+pub use reconcile::ReconcileError;
 pub use session::{Cause, Decision, SessionId, Status};
 pub use settle::{News, SettleError, Settled, Source, announce, settle_in};
 pub use store::Named;

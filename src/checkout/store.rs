@@ -166,6 +166,8 @@ pub struct Named {
     pub id: SessionId,
     /// Whether its account is one of those that signed and its link, as far as both are known, the one named.
     pub matches: bool,
+    /// Whether it is `initiated` or `pending`.
+    pub is_open: bool,
 }
 
 /// The session a provider event is about: by link, else by `reference_id`, which is the session's id.
@@ -178,7 +180,8 @@ pub async fn find_named(
 ) -> Result<Option<Named>, db::Error> {
     let row = sqlx::query!(
         r#"-- checkout.find_named
-        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!"
+        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!",
+            checkout_status in ('initiated', 'pending') as "is_open!"
         from checkout_sessions
         where environment_id = $1 and (link_id = $2 or id = $3)
         order by link_id = $2 desc nulls last
@@ -190,7 +193,7 @@ pub async fn find_named(
     )
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches }))
+    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches, is_open: row.is_open }))
 }
 
 /// Reads the session and holds its row until the transaction ends: facts about one session queue up here.
@@ -656,21 +659,36 @@ pub async fn claim_due_any_scope(
     Ok(rows.into_iter().map(|row| lease(row.tenant_id, row.environment_id, row.id)).collect())
 }
 
-/// Gives the lease back and says when to look again. A worker that lost it changes nothing.
+/// Gives the lease back and says when to look again; counts failures in a row. A worker that lost it changes nothing.
 pub async fn finish_check(
     pool: &Pool,
     lease: &Lease,
     check_at: Option<DateTime<Utc>>,
+    failed: bool,
 ) -> Result<(), db::Error> {
     sqlx::query!(
         "-- checkout.finish_check
         update checkout_sessions
-        set check_at = $4, check_count = check_count + 1, lease_token = null, lease_expires_at = null
+        set check_at = $4, check_count = case when $5 then check_count + 1 else 0 end, lease_token = null, lease_expires_at = null
         where environment_id = $1 and id = $2 and lease_token = $3",
         Uuid::from(lease.scope.environment),
         Uuid::from(lease.session),
         lease.token,
         check_at,
+        failed,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends leases whose steps were dropped.
+pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- checkout.release_any_scope
+        update checkout_sessions set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
     )
     .execute(pool)
     .await?;

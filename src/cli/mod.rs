@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod dev;
+mod inbox;
 mod migrate;
 mod serve;
 mod tenant;
@@ -40,6 +41,8 @@ enum Command {
     Migrate,
     /// Manage tenants.
     Tenant(tenant::Options),
+    /// Look at provider events that could not be settled, and try them again.
+    Inbox(inbox::Options),
 }
 
 /// Runs the command.
@@ -49,6 +52,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(options) => serve::run(&options).await,
         Command::Migrate => migrate::run().await,
         Command::Tenant(options) => tenant::run(options).await,
+        Command::Inbox(options) => inbox::run(options).await,
     }
 }
 
@@ -72,7 +76,11 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         pool: db::connect(url, config.database_pool_size)
             .map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"))?,
         sealer: Sealer::parse(key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
-        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone())?,
+        razorpay: razorpay::Client::new(
+            config.razorpay_base_url.clone(),
+            ids.clone(),
+            razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
+        )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
         wake: Wake::default(),
         clock,

@@ -23,6 +23,9 @@ pub struct Link {
     /// The page where the customer pays.
     #[serde(default, deserialize_with = "or_default")]
     pub short_url: String,
+    /// Unix seconds.
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: i64,
     /// Set once somebody tried to pay.
     #[serde(default)]
     pub order_id: Option<String>,
@@ -108,6 +111,9 @@ pub struct Refund {
     pub payment_id: String,
     /// Minor units.
     pub amount: i64,
+    /// Whatever the one who made it called it; ours have their idempotency key here.
+    #[serde(default)]
+    pub receipt: Option<String>,
     /// Where it is in its life.
     pub status: RefundStatus,
 }

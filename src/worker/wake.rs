@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A kind of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Work {
     Deliveries,
     /// Refunds to send.
     Refunds,
+    /// Old rows to remove.
+    Sweep,
 }
 
 /// Who is told of what.
@@ -24,7 +27,9 @@ pub struct Wake {
     inbox: Notify,
     deliveries: Notify,
     refunds: Notify,
+    sweep: Notify,
     session_ended: Notify,
+    stopping: CancellationToken,
 }
 
 impl Wake {
@@ -34,6 +39,7 @@ impl Wake {
             Work::Inbox => &self.inbox,
             Work::Deliveries => &self.deliveries,
             Work::Refunds => &self.refunds,
+            Work::Sweep => &self.sweep,
         }
     }
 
@@ -50,6 +56,16 @@ impl Wake {
     /// Says that some session of this process reached its end.
     pub fn session_ended(&self) {
         self.session_ended.notify_waiters();
+    }
+
+    /// Says that the process stops: who waits for something answers now.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Resolves once the process stops.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// Resolves when some session of this process ends after this call.
