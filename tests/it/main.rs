@@ -10,6 +10,7 @@ mod connections;
 #[cfg(debug_assertions)]
 mod crash;
 mod customers;
+mod database_faults;
 mod deliveries;
 mod health;
 mod inbox;

@@ -17,8 +17,10 @@ impl TestApp {
     pub fn second(&self) -> App {
         let first = self.state();
         let ids = Ids::seeded(8, first.clock.clone());
+        let pool = db::connect(&self.database_url.as_str().into(), 8).unwrap();
         App::new(Parts {
-            pool: db::connect(&self.database_url.as_str().into(), 8).unwrap(),
+            reserved: pool.clone(),
+            pool,
             clock: first.clock.clone(),
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),

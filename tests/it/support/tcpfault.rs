@@ -56,6 +56,8 @@ struct Shared {
     weather: watch::Sender<Weather>,
     /// Answers still to be lost, and of what.
     losses: Mutex<(u32, Option<Loss>)>,
+    /// Requests of that kind that get their answer first.
+    passing: Mutex<u32>,
     /// Each connection's own end, oldest first.
     open: Mutex<Vec<(u64, CancellationToken)>>,
     /// Bytes of answers after which the next connection that answers is cut.
@@ -91,6 +93,7 @@ impl TcpFault {
             upstream,
             weather: watch::Sender::default(),
             losses: Mutex::default(),
+            passing: Mutex::default(),
             open: Mutex::default(),
             cut_after: Mutex::default(),
             next: AtomicU64::default(),
@@ -153,6 +156,12 @@ impl TcpFault {
         *locked(&self.shared.losses) = (count, Some(loss));
     }
 
+    /// As [`TcpFault::lose_answers`] for one request, after as many others have passed.
+    pub fn lose_answer_after(&self, passing: u32, loss: Loss) {
+        *locked(&self.shared.passing) = passing;
+        self.lose_answers(1, loss);
+    }
+
     /// Answers lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -172,6 +181,11 @@ impl Shared {
         let mut losses = locked(&self.losses);
         let fits = losses.1 == Some(Loss::Request) || losses.1 == Some(request);
         if losses.0 == 0 || !fits {
+            return false;
+        }
+        let mut passing = locked(&self.passing);
+        if *passing > 0 {
+            *passing -= 1;
             return false;
         }
         losses.0 -= 1;
