@@ -26,6 +26,8 @@ pub struct Config {
     pub razorpay_base_url: Url,
     /// `CHECKOUTD_SESSION_TTL_SECONDS`: how long a customer has to pay.
     pub session_ttl: Duration,
+    /// `CHECKOUTD_PROVIDER_READS_PER_SECOND`: reads per Razorpay account and process that could as well wait.
+    pub provider_reads_per_second: u32,
     /// `CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS`: lets webhook endpoints of test environments be http and loopback.
     pub allow_private_webhook_targets: bool,
     /// `CHECKOUTD_LOG`: filter directives of `tracing-subscriber`.
@@ -74,6 +76,7 @@ const PUBLIC_URL: Variable = variable("CHECKOUTD_PUBLIC_URL", None);
 pub const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
 const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
 const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
+const READS_PER_SECOND: Variable = variable("CHECKOUTD_PROVIDER_READS_PER_SECOND", Some("20"));
 const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
 const LOG: Variable = variable("CHECKOUTD_LOG", Some("info"));
 const LOG_FORMAT: Variable = variable("CHECKOUTD_LOG_FORMAT", Some("json"));
@@ -89,6 +92,7 @@ pub const VARIABLES: &[Variable] = &[
     ENCRYPTION_KEY,
     RAZORPAY_BASE_URL,
     SESSION_TTL,
+    READS_PER_SECOND,
     ALLOW_PRIVATE,
     LOG,
     LOG_FORMAT,
@@ -166,6 +170,11 @@ impl Config {
             session_ttl: reader.parse(SESSION_TTL, "must be a number of seconds from 1 to 86400", |text| {
                 text.parse().ok().filter(|ttl| (1..=86_400).contains(ttl)).map(Duration::from_secs)
             }),
+            provider_reads_per_second: reader.parse(
+                READS_PER_SECOND,
+                "must be a number from 1 to 1000",
+                |text| text.parse().ok().filter(|reads| (1..=1000).contains(reads)),
+            ),
             allow_private_webhook_targets: reader
                 .parse(ALLOW_PRIVATE, "must be true or false", |text| text.parse().ok()),
             log: reader.parse(LOG, "must be filter directives such as info,sqlx=warn", |text| {

@@ -8,7 +8,7 @@ use super::{
     settle::{News, SettleError, Settled, settle},
     store,
 };
-use crate::{app::App, http::ApiError, tenancy::Scope};
+use crate::{app::App, http::ApiError, kit::checkpoint, tenancy::Scope};
 
 /// Ends an open session as `expired` with `cancelled_at`. A failed or expired one is returned as it is.
 ///
@@ -20,6 +20,7 @@ pub async fn cancel(app: &App, scope: Scope, id: SessionId, cause: Cause) -> Res
     let session = match session.state.status {
         Status::Initiated | Status::Pending => {
             let session = begin_closing(app, &session, Some(app.clock.now())).await?;
+            checkpoint::reach("cancel.closing");
             finish(app, &session, cause).await?
         }
         Status::Completed | Status::Failed | Status::Expired => session,
@@ -52,6 +53,7 @@ pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Sessio
     };
     let news = News::CancelledByMerchant { link_closed };
     let Settled { session, decision } = settle(app, session.scope, session.id, news, cause).await?;
+    checkpoint::reach("cancel.ended");
     debug_assert!(!matches!(decision, Decision::Refund(_)), "a cancel brings no money");
     Ok(session)
 }
@@ -69,7 +71,7 @@ impl From<ReconcileError> for ApiError {
                 Self::unavailable("the session is being paid; its payment is not confirmed yet", 5)
                     .detail("reason", "payment_in_progress")
             }
-            ReconcileError::Provider(_) => {
+            ReconcileError::Provider(_) | ReconcileError::NoBudget => {
                 Self::unavailable("the payment provider did not answer in time", 5)
             }
         }

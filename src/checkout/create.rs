@@ -1,5 +1,7 @@
 //! `POST /v1/checkout/sessions`: draft everything, commit, ask for the link, commit.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -8,6 +10,7 @@ use super::{
     link,
     model::{Session, SessionResponse},
     quote::{Quote, QuoteError, quote},
+    schedule,
     session::{Cause, SessionId},
     settle::{News, SettleError, settle},
     store,
@@ -19,7 +22,10 @@ use crate::{
     db::{self, RowStatus},
     http::ApiError,
     invoices::InvoiceId,
-    kit::money::{Currency, Money},
+    kit::{
+        checkpoint,
+        money::{Currency, Money},
+    },
     payments::PaymentId,
     razorpay::ProviderError,
     subscriptions::{Recurrence, SubscriptionId},
@@ -117,9 +123,6 @@ pub struct DraftLines {
     pub charged_minor: Vec<Option<i64>>,
 }
 
-/// After this long without a known outcome the worker asks the provider about an `initiated` session.
-const CREATE_PATIENCE: TimeDelta = TimeDelta::seconds(15);
-
 /// Drafts a session and returns it `pending` with its link.
 ///
 /// # Errors
@@ -140,8 +143,14 @@ pub async fn create(
     let prices = catalog::list_live_prices(app, scope, plan.id, now).await?;
     let quote = quote(prices, request.currency, request.billing_period, request.billing_period_count)?;
     let account = tenancy::published_account(app, scope).await?;
+    if let Some(pause) = app.razorpay.creates_paused(&account.credentials) {
+        // Nothing is drafted: a link could not be made for it.
+        return Err(ApiError::unavailable("the payment provider does not answer", retry_after(pause))
+            .detail("reason", "provider_unavailable"));
+    }
     let draft = draft(app, request, &customer, &plan, quote, account.connection, ttl, now)?;
     insert(app, scope, &draft).await?;
+    checkpoint::reach("create.drafted");
     ask_for_link(app, scope, &draft, &customer, &account).await
 }
 
@@ -206,7 +215,7 @@ fn draft(
         cancel_url: request.cancel_url,
         metadata: Value::Object(request.metadata),
         expires_at,
-        check_at: expires_at.min(now + CREATE_PATIENCE),
+        check_at: expires_at.min(now + schedule::CREATE_PATIENCE),
         now,
     })
 }
@@ -256,6 +265,7 @@ async fn ask_for_link(
     let id = draft.session;
     let wanted = link::wanted(app, scope.environment, &draft.terms(), customer);
     let outcome = app.razorpay.ensure_link(&account.credentials, &wanted, false).await;
+    checkpoint::reach("create.linked");
     let news = link::news(outcome).map_err(|error| outcome_unknown(id, &error))?;
     let refusal = match &news {
         News::LinkRejected { reason } => Some(format!("Razorpay refused the payment link: {reason}")),
@@ -264,7 +274,9 @@ async fn ask_for_link(
         }
         _ => None,
     };
-    let settled = settle(app, scope, id, news, Cause::Create).await?;
+    let settled =
+        settle(app, scope, id, news, Cause::Create).await.map_err(|error| not_recorded(id, error))?;
+    checkpoint::reach("create.settled");
     match refusal {
         None => Ok(SessionResponse::new(settled.session, app.clock.now(), false)),
         Some(message) => Err(ApiError::provider_rejected(message)
@@ -276,9 +288,22 @@ async fn ask_for_link(
 /// The session stays `initiated`; the worker settles it, and the same idempotency key finds it.
 fn outcome_unknown(id: SessionId, error: &ProviderError) -> ApiError {
     tracing::warn!(session.id = %id, %error, "the payment link's fate is not known yet");
-    ApiError::unavailable("the payment provider did not answer in time; the session is being settled", 5)
+    let pause =
+        if let ProviderError::Paused { retry_after: pause } = error { retry_after(*pause) } else { 5 };
+    ApiError::unavailable("the payment provider did not answer in time; the session is being settled", pause)
         .detail("reason", "provider_outcome_unknown")
         .detail("checkout_session_id", id.to_string())
+}
+
+/// Razorpay has answered, and our own tables could not be written: as above, the worker goes on.
+fn not_recorded(id: SessionId, error: SettleError) -> ApiError {
+    tracing::warn!(session.id = %id, %error, "the payment link's fate could not be recorded");
+    ApiError::from(error).detail("checkout_session_id", id.to_string())
+}
+
+/// Whole seconds, rounded up.
+fn retry_after(pause: Duration) -> u32 {
+    u32::try_from(pause.as_secs() + 1).unwrap_or(u32::MAX)
 }
 
 impl From<QuoteError> for ApiError {

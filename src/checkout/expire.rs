@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use super::{
-    cancel,
+    aftercare, cancel,
     model::Session,
-    reconcile::{self, ReconcileError, Verdict},
+    reconcile::{self, ReconcileError, Urgency, Verdict},
+    schedule::{self, DEADLINE_PATIENCE},
     session::{Cause, LinkState, Status},
-    settle::{DEADLINE_PATIENCE, News, SettleError, settle},
+    settle::{News, SettleError, settle},
     store::{self, Lease},
 };
 use crate::{
     app::App,
     db,
-    kit::backoff,
+    kit::checkpoint,
     razorpay::ProviderError,
     tenancy,
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Looks at every session whose `check_at` has come.
@@ -40,23 +42,45 @@ impl Job for CheckSessions {
     }
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {
+        checkpoint::reach("check.claimed");
         let Some(session) = store::find(&app.pool, lease.scope, lease.session).await? else { return Ok(()) };
-        let next = match look(app, &session).await {
-            Ok(next) => next,
+        let (next, failed) = match look(app, &session).await {
+            Ok(next) => (next, false),
+            Err(ReconcileError::NoBudget) => (Some(schedule::after_budget(app)), false),
             Err(error) => {
-                tracing::warn!(session.id = %session.id, %error, "a session could not be checked");
-                Some(app.clock.now() + retry_after(app, &session))
+                report(app, &session, &error);
+                (Some(schedule::after_failure(app, &session)), true)
             }
         };
-        Ok(store::finish_check(&app.pool, &lease, next).await?)
+        checkpoint::reach("check.looked");
+        Ok(store::finish_check(&app.pool, &lease, next, failed).await?)
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_any_scope(&app.pool, tokens).await?)
     }
 }
 
-fn retry_after(app: &App, session: &Session) -> TimeDelta {
-    // What is open has a deadline to meet; an ended session only has a link to close.
-    let cap = if session.state.status.is_terminal() { 3600 } else { 60 };
-    let (base, cap) = (Duration::from_secs(2), Duration::from_secs(cap));
-    backoff::after(session.check_count, base, cap, app.ids.fraction())
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
+    }
+}
+
+/// A session that cannot be checked is tried again for ever; past its time, people must know.
+fn report(app: &App, session: &Session, error: &ReconcileError) {
+    let overdue = app.clock.now() - session.expires_at;
+    match session.state.status {
+        Status::Initiated | Status::Pending if overdue > DEADLINE_PATIENCE + TimeDelta::minutes(1) => {
+            tracing::error!(alert = "session_overdue", session.id = %session.id, %error, "a session cannot end");
+        }
+        Status::Failed | Status::Expired
+            if session.state.link_state == LinkState::Closing && overdue > TimeDelta::hours(1) =>
+        {
+            tracing::error!(alert = "link_not_closed", session.id = %session.id, %error, "a link cannot be cancelled");
+        }
+        _ => tracing::warn!(session.id = %session.id, %error, "a session could not be checked"),
+    }
 }
 
 /// Does what is due, and says when to look again.
@@ -65,7 +89,7 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
     match (session.state.status, session.state.link_state) {
         (Status::Failed | Status::Expired, LinkState::Closing) => close_for_good(app, session).await,
         (Status::Failed | Status::Expired, LinkState::None) => find_late_link(app, session).await,
-        (Status::Completed | Status::Failed | Status::Expired, _) => Ok(None),
+        (Status::Completed | Status::Failed | Status::Expired, _) => aftercare::look(app, session).await,
         (Status::Initiated | Status::Pending, _) if session.cancelled_at.is_some() => {
             cancel::finish(app, session, Cause::Cancel).await?;
             Ok(None)
@@ -75,11 +99,16 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
         }
         (Status::Initiated, _) => {
             reconcile::resume_create(app, session).await?;
+            // It changed, and with the change its next look was planned and this lease ended.
             Ok(Some(session.expires_at))
         }
         (Status::Pending, _) => {
-            reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?;
-            Ok(Some(session.expires_at))
+            let answer =
+                reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::CanWait).await?;
+            if answer.verdict == Verdict::Dead {
+                reconcile::end_dead_link(app, &answer.session, Cause::Reconcile, now).await?;
+            }
+            Ok(Some(schedule::next_look(app, session)))
         }
     }
 }
@@ -91,6 +120,7 @@ async fn at_deadline(
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let session = begin_closing(app, session, None).await?;
+    checkpoint::reach("expire.closing");
     let closed = match shut(app, &session, Cause::Deadline).await {
         Ok(Shut::Ended) => return Ok(None),
         Ok(Shut::Closed) => true,
@@ -153,15 +183,18 @@ pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, Re
     if let Some(link_id) = &session.state.link_id {
         let account = tenancy::connection_account(app, session.scope, session.connection).await?;
         match client.cancel_link(&account.credentials, link_id).await {
-            Ok(_) => return Ok(Shut::Closed),
+            Ok(_) => {
+                checkpoint::reach("shut.cancelled");
+                return Ok(Shut::Closed);
+            }
             // A refusal is information: look what the link is.
             Err(ProviderError::Rejected { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let (verdict, now) = reconcile::ask(app, &client, session, cause).await?;
-    match verdict {
-        _ if now.state.status.is_terminal() => Ok(Shut::Ended),
+    let answer = reconcile::ask(app, &client, session, cause, Urgency::Now).await?;
+    match answer.verdict {
+        _ if answer.session.state.status.is_terminal() => Ok(Shut::Ended),
         Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),
         // Paid with the wrong amount: the money goes back and the link is used up.
         Verdict::Paid => Ok(Shut::Closed),
@@ -179,7 +212,8 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
     match app.razorpay.cancel_link(&account.credentials, link_id).await {
         Ok(_) => {}
         Err(ProviderError::Rejected { .. }) => {
-            if reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?.0 == Verdict::Unpaid {
+            let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::Now).await?;
+            if answer.verdict == Verdict::Unpaid {
                 return Err(ProviderError::Unavailable(
                     "the link can neither be cancelled nor is it closed".into(),
                 )
@@ -188,25 +222,29 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
         }
         Err(error) => return Err(error.into()),
     }
+    checkpoint::reach("close.cancelled");
     let (scope, id, now) = (session.scope, session.id, app.clock.now());
+    let next = schedule::aftercare(session, now);
     db::transact(&app.pool, "link_closed", |tx| {
         Box::pin(async move {
             let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
             session.state.link_state = LinkState::Closed;
-            store::mark_link(tx, &session, None, true, now).await.map_err(SettleError::from)
+            store::mark_link(tx, &session, next, true, now).await.map_err(SettleError::from)
         })
     })
     .await?;
-    Ok(None)
+    Ok(next)
 }
 
 /// A session that ended before its link was known: if the link was made after all, it is closed.
 async fn find_late_link(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
-    let (verdict, session) = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile).await?;
-    let now = app.clock.now();
-    match verdict {
+    let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::Now).await?;
+    let (now, session) = (app.clock.now(), answer.session);
+    match answer.verdict {
         // Lists have been seen to lag by minutes: one more look.
-        Verdict::Absent if session.check_count == 0 => Ok(Some(now + TimeDelta::minutes(5))),
+        Verdict::Absent if now - schedule::end_of(&session) < schedule::LONG_LIST_LAG => {
+            Ok(Some(now + schedule::LONG_LIST_LAG))
+        }
         _ => Ok((session.state.link_state == LinkState::Closing).then_some(now)),
     }
 }

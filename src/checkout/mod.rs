@@ -1,9 +1,10 @@
 //! Checkout sessions: the core.
 //!
 //! `session.rs` decides, `settle.rs` carries out, everything else brings facts: `create.rs` and `cancel.rs` from the
-//! merchant, `reconcile.rs` and `expire.rs` from the provider and the clock, `return_page.rs` from the browser;
-//! the inbox brings the provider's webhooks.
+//! merchant, `reconcile.rs`, `expire.rs` and `aftercare.rs` from the provider, when `schedule.rs` says so,
+//! `return_page.rs` from the browser; the inbox brings the provider's webhooks.
 
+mod aftercare;
 pub mod api;
 mod cancel;
 mod create;
@@ -13,6 +14,7 @@ mod model;
 mod quote;
 mod reconcile;
 pub mod return_page;
+mod schedule;
 mod session;
 mod settle;
 mod store;

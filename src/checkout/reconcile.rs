@@ -12,6 +12,7 @@ use super::{
 use crate::{
     app::App,
     customers, db,
+    kit::checkpoint,
     payments::ProviderPayment,
     razorpay::{self, Credentials, Link, LinkStatus, PaymentStatus, ProviderError},
     tenancy::{self, AccountError},
@@ -26,6 +27,9 @@ pub enum ReconcileError {
     /// The provider says that money was paid, and not all of it could be read yet. The session must not end.
     #[error("paid at the provider, but the payment cannot be read yet")]
     PaidUnsettled,
+    /// The account's budget of reads is used up; what can wait, waits.
+    #[error("the account's budget of provider reads is used up")]
+    NoBudget,
     /// The connection's credentials.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -53,6 +57,26 @@ pub enum Verdict {
     Absent,
 }
 
+/// What a look at the provider brought.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the provider says of the link.
+    pub verdict: Verdict,
+    /// The session, after what was found has been settled.
+    pub session: Session,
+    /// Whether anybody ever tried to pay on the link.
+    pub attempted: bool,
+}
+
+/// Whether a look may be put off when the account's budget of reads is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A deadline, a wish or a payer waits for it.
+    Now,
+    /// It only makes things faster than the next look would.
+    CanWait,
+}
+
 /// Reads the link of `session` once and settles what it says about money and about the link's existence.
 /// Does not end the session: that is for the caller, who knows about deadlines and wishes, and whose `client`
 /// is as patient as whoever waits for the answer.
@@ -61,19 +85,24 @@ pub async fn ask(
     client: &razorpay::Client,
     session: &Session,
     cause: Cause,
-) -> Result<(Verdict, Session), ReconcileError> {
+    urgency: Urgency,
+) -> Result<Answer, ReconcileError> {
     let account = tenancy::connection_account(app, session.scope, session.connection).await?;
     let credentials = &account.credentials;
+    if urgency == Urgency::CanWait && !client.has_spare_read(credentials) {
+        return Err(ReconcileError::NoBudget);
+    }
     let Some((link, session)) = known_link(app, client, credentials, session, cause).await? else {
-        return Ok((Verdict::Absent, session.clone()));
+        return Ok(Answer { verdict: Verdict::Absent, session: session.clone(), attempted: false });
     };
-    // A list of links leaves out payments, so a found link is fetched by id as well.
-    let session =
-        if matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0 {
-            settle_payments(app, client, credentials, session, &link, cause).await?
-        } else {
-            session
-        };
+    let is_paid = matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid) || link.amount_paid > 0;
+    // Money that was on its way when the link died need not show on the link: its order lists it.
+    let may_be_late = session.state.status.is_terminal() && link.order_id.is_some();
+    let session = if is_paid || may_be_late {
+        settle_payments(app, client, credentials, session, &link, cause).await?
+    } else {
+        session
+    };
     let verdict = match link.status {
         LinkStatus::Paid | LinkStatus::PartiallyPaid => Verdict::Paid,
         LinkStatus::Created => Verdict::Unpaid,
@@ -83,9 +112,11 @@ pub async fn ask(
             return Err(ProviderError::Unavailable("the link's status is unknown".into()).into());
         }
     };
-    Ok((verdict, session))
+    Ok(Answer { verdict, session, attempted: link.order_id.is_some() || is_paid })
 }
 
+/// The session's link with all its details: a list of links leaves out payments, so that one which is found in a
+/// list is fetched by id as well.
 async fn known_link(
     app: &App,
     client: &razorpay::Client,
@@ -123,13 +154,14 @@ async fn settle_payments(
         tracing::warn!(session.id = %session_id, %error, "paid, but the payment could not be read");
         ReconcileError::PaidUnsettled
     };
-    let payments = client.captured_payments(credentials, link).await.map_err(unsettled)?;
+    let ended = session.state.status.is_terminal();
+    let payments = client.captured_payments(credentials, link, ended).await.map_err(unsettled)?;
     let mut settled_minor: i64 = 0;
     for payment in payments {
         let refunded = payment.status == PaymentStatus::Refunded;
         let captured = ProviderPayment::captured(&payment.id, payment.amount, &payment.currency, refunded);
         let Some(payment) = captured else {
-            tracing::error!(session.id = %session_id, provider_payment.id = payment.id, "captured in an unknown currency");
+            tracing::error!(alert = "payment_unusable", session.id = %session_id, provider_payment.id = payment.id, "captured in an unknown currency");
             continue;
         };
         settled_minor = settled_minor.saturating_add(payment.amount.minor);
@@ -137,11 +169,15 @@ async fn settle_payments(
         session = settle(app, session.scope, session.id, news, cause).await?.session;
     }
     // A link that is paid lists its payment a moment later: until then nothing may be concluded.
-    if settled_minor == 0 || settled_minor < link.amount_paid {
+    let is_paid = matches!(link.status, LinkStatus::Paid | LinkStatus::PartiallyPaid);
+    if (is_paid && settled_minor == 0) || settled_minor < link.amount_paid {
         return Err(ReconcileError::PaidUnsettled);
     }
     Ok(session)
 }
+
+/// All readers of a session together cause one look at the provider in this time.
+const POLL_WINDOW: TimeDelta = TimeDelta::seconds(2);
 
 /// A reader's look at the provider: debounced over all readers of the session, and never an error.
 /// Returns the session as it is afterwards, and whether this answer was *not* checked.
@@ -151,14 +187,16 @@ pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Sessi
     }
     let now = app.clock.now();
     // A signed return follows a payment: what was read a moment ago is too old for it.
-    let window = if cause == Cause::Return { TimeDelta::zero() } else { session.poll_interval(now) };
+    let (window, urgency) = match cause {
+        Cause::Return => (TimeDelta::zero(), Urgency::Now),
+        _ => (POLL_WINDOW, Urgency::CanWait),
+    };
     if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
         return Ok((session, true));
     }
-    let checked = ask(app, &app.razorpay.hurried(), &session, cause).await;
-    let checked = match checked {
-        Ok((Verdict::Dead, session)) => end_dead_link(app, &session, cause, now).await,
-        Ok((_, session)) => Ok(session),
+    let checked = match ask(app, &app.razorpay.hurried(), &session, cause, urgency).await {
+        Ok(Answer { verdict: Verdict::Dead, session, .. }) => end_dead_link(app, &session, cause, now).await,
+        Ok(answer) => Ok(answer.session),
         Err(error) => Err(error),
     };
     match checked {
@@ -192,5 +230,6 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
         .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
     let wanted = link::wanted(app, session.scope.environment, &session.into(), &customer);
     let news = link::news(app.razorpay.ensure_link(&account.credentials, &wanted, true).await)?;
+    checkpoint::reach("resume.linked");
     Ok(settle(app, session.scope, session.id, news, Cause::Reconcile).await?.session)
 }

@@ -1,17 +1,19 @@
 //! Facts become states here and nowhere else: whoever learns something about a session, by webhook, redirect,
 //! read or request, calls [`settle`]. Order does not matter and repeats do nothing.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
     model::{Session, SessionResponse},
+    schedule,
     session::{Cause, Decision, Fact, LinkState, RefundReason, SessionId, Status, decide},
     store::{self, Applied, Transition},
 };
 use crate::{
     app::App,
     db::{self, TransactError, Tx},
+    kit::checkpoint,
     payments::{self, Fate, ProviderPayment},
     tenancy::Scope,
     webhooks::{self, EventType},
@@ -146,6 +148,7 @@ pub async fn settle(
         Box::pin(async move { settle_in(&app, tx, scope, id, news, source).await })
     })
     .await?;
+    checkpoint::reach("settle.committed");
     announce(app, &settled);
     Ok(settled)
 }
@@ -180,9 +183,11 @@ pub async fn settle_in(
     source: Source,
 ) -> Result<Settled, SettleError> {
     let session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
+    checkpoint::reach("settle.locked");
     let decision = decide(&session.state, &news.fact());
     let mut step = Step { app, tx, session, source, now: app.clock.now() };
     let decision = step.take(decision, news).await?;
+    checkpoint::reach("settle.written");
     tracing::info!(
         session.id = %id,
         session.status = %step.session.state.status,
@@ -246,8 +251,7 @@ impl Step<'_> {
     async fn become_pending(&mut self) -> Result<(), SettleError> {
         let from = self.session.state.status;
         self.advance(Status::Pending);
-        let check_at = if self.session.cancelled_at.is_some() { self.now } else { self.session.expires_at };
-        let change = transition(&self.session, from, self.source, Some(check_at), self.now);
+        let change = transition(self.app, &self.session, from, self.source, false);
         if !store::mark_pending(self.tx, &change).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -259,9 +263,6 @@ impl Step<'_> {
         payment: &ProviderPayment,
         link_id: Option<String>,
     ) -> Result<(), SettleError> {
-        if matches!(self.source.cause, Cause::Deadline | Cause::Reconcile) {
-            tracing::warn!(session.id = %self.session.id, "paid, but no webhook came: is payment_link.paid enabled at Razorpay?");
-        }
         let from = self.session.state.status;
         self.session.state.link_id = self.session.state.link_id.take().or(link_id);
         // A paid link cannot be paid again.
@@ -276,7 +277,7 @@ impl Step<'_> {
             invoice_prefix: &prefix,
             attempt: self.app.ids.uuid(),
         };
-        let change = transition(&self.session, from, self.source, None, self.now);
+        let change = transition(self.app, &self.session, from, self.source, false);
         if !store::mark_completed(self.tx, &change, &applied).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -291,13 +292,7 @@ impl Step<'_> {
         self.session.state.link_state = link_state;
         self.session.state.link_id = mismatched.or(self.session.state.link_id.take());
         self.advance(status);
-        let check_at = match link_state {
-            LinkState::Closing => Some(self.now),
-            // The create may have reached the provider without our knowing: look once its lists have caught up.
-            LinkState::None if !never_made => Some(self.now + LIST_LAG),
-            _ => None,
-        };
-        let change = transition(&self.session, from, self.source, check_at, self.now);
+        let change = transition(self.app, &self.session, from, self.source, never_made);
         if !store::mark_ended(self.tx, &change).await? {
             return Err(SettleError::Inconsistent(self.session.id));
         }
@@ -312,9 +307,9 @@ impl Step<'_> {
     /// The link that must not stay payable: ours, of an ended session, or a second one.
     async fn close_link(&mut self, link_id: String, url: Option<String>) -> Result<(), SettleError> {
         if self.session.state.link_id.as_ref().is_some_and(|known| *known != link_id) {
-            // Razorpay refuses a second link under one reference, so this cannot happen; if it does, people
-            // must know, and the next issue's link table will hold both.
-            tracing::error!(session.id = %self.session.id, link.id = link_id, "a second link under one reference");
+            // Razorpay refuses a second link under one reference, so this cannot happen; if it does, `aftercare`
+            // finds and cancels it.
+            tracing::error!(alert = "second_link", session.id = %self.session.id, link.id = link_id, "a second link under one reference");
             return Ok(());
         }
         self.session.state.link_id = Some(link_id);
@@ -406,13 +401,15 @@ impl From<RefundReason> for payments::RefundReason {
     }
 }
 
-fn transition(
-    session: &Session,
+fn transition<'s>(
+    app: &App,
+    session: &'s Session,
     from: Status,
     source: Source,
-    check_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Transition<'_> {
+    never_made: bool,
+) -> Transition<'s> {
+    let now = session.updated_at;
+    let check_at = schedule::after_change(app, session, never_made, now);
     Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now }
 }
 
@@ -445,9 +442,3 @@ fn ending(news: News, link_state: LinkState) -> (String, LinkState, Option<Strin
         }
     }
 }
-
-/// A link that was made shows up in the provider's lists by then.
-const LIST_LAG: TimeDelta = TimeDelta::seconds(30);
-
-/// How long a session waits past its deadline for a provider that does not answer.
-pub const DEADLINE_PATIENCE: TimeDelta = TimeDelta::minutes(10);

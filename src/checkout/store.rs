@@ -656,21 +656,36 @@ pub async fn claim_due_any_scope(
     Ok(rows.into_iter().map(|row| lease(row.tenant_id, row.environment_id, row.id)).collect())
 }
 
-/// Gives the lease back and says when to look again. A worker that lost it changes nothing.
+/// Gives the lease back and says when to look again; counts failures in a row. A worker that lost it changes nothing.
 pub async fn finish_check(
     pool: &Pool,
     lease: &Lease,
     check_at: Option<DateTime<Utc>>,
+    failed: bool,
 ) -> Result<(), db::Error> {
     sqlx::query!(
         "-- checkout.finish_check
         update checkout_sessions
-        set check_at = $4, check_count = check_count + 1, lease_token = null, lease_expires_at = null
+        set check_at = $4, check_count = case when $5 then check_count + 1 else 0 end, lease_token = null, lease_expires_at = null
         where environment_id = $1 and id = $2 and lease_token = $3",
         Uuid::from(lease.scope.environment),
         Uuid::from(lease.session),
         lease.token,
         check_at,
+        failed,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends leases whose steps were dropped.
+pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- checkout.release_any_scope
+        update checkout_sessions set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
     )
     .execute(pool)
     .await?;

@@ -72,7 +72,11 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         pool: db::connect(url, config.database_pool_size)
             .map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"))?,
         sealer: Sealer::parse(key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
-        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone())?,
+        razorpay: razorpay::Client::new(
+            config.razorpay_base_url.clone(),
+            ids.clone(),
+            razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
+        )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
         wake: Wake::default(),
         clock,

@@ -17,7 +17,7 @@ use crate::{
     kit::backoff,
     payments,
     tenancy::{ConnectionId, Scope},
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Drives events that could not be settled when they came.
@@ -146,6 +146,16 @@ impl Job for DriveInbox {
             }
         }
         Ok(())
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

@@ -135,3 +135,16 @@ pub async fn reschedule(pool: &Pool, lease: &Lease, next_attempt_at: DateTime<Ut
     .await?;
     Ok(())
 }
+
+/// Ends leases whose steps were dropped.
+pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- inbox.release_any_scope
+        update inbox set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -51,3 +51,33 @@ impl TimeSource for SystemTime {
         Box::pin(tokio::time::sleep(duration))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    /// Stands still until it is moved.
+    #[derive(Clone, Default)]
+    pub(crate) struct Hand(Arc<Mutex<DateTime<Utc>>>);
+
+    impl Hand {
+        pub(crate) fn advance(&self, by: TimeDelta) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        }
+    }
+
+    impl TimeSource for Hand {
+        fn now(&self) -> DateTime<Utc> {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            self.advance(TimeDelta::from_std(duration).unwrap_or_default());
+            Box::pin(std::future::ready(()))
+        }
+    }
+}

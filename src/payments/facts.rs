@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{PaymentId, store};
 use crate::{
+    app::App,
     db::{self, Tx},
     kit::money::Money,
     tenancy::Scope,
@@ -60,6 +61,11 @@ pub async fn insert_provider_payment_in(
     now: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
     store::insert_provider_payment(tx, scope, session, payment, fate.as_str(), cause, inbox, now).await
+}
+
+/// Whether a webhook has told of the payment that completed a session, be it later than a read.
+pub async fn was_told_by_webhook(app: &App, scope: Scope, session: Uuid) -> Result<bool, db::Error> {
+    store::was_told_by_webhook(&app.pool, scope, session).await
 }
 
 /// Records a failed try on our payment. A repeat does nothing.

@@ -7,7 +7,9 @@ mod refunds;
 mod store;
 mod view;
 
-pub use facts::{Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in};
+pub use facts::{
+    Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, was_told_by_webhook,
+};
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
 pub use refunds::{
     NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, note_refund_in,

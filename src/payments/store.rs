@@ -33,6 +33,10 @@ pub async fn insert_provider_payment(
 ) -> Result<bool, db::Error> {
     let done = sqlx::query!(
         "-- payments.insert_provider_payment
+        with told as (
+            update provider_payments set inbox_id = $8
+            where environment_id = $1 and provider_payment_id = $2 and inbox_id is null and $8::uuid is not null
+        )
         insert into provider_payments (environment_id, provider_payment_id, session_id, amount_minor, currency, fate,
             cause, inbox_id, created_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -50,6 +54,20 @@ pub async fn insert_provider_payment(
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+pub async fn was_told_by_webhook(pool: &Pool, scope: Scope, session: Uuid) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
+        r#"-- payments.was_told_by_webhook
+        select exists (
+            select from provider_payments
+            where environment_id = $1 and session_id = $2 and fate = 'applied' and inbox_id is not null
+        ) as "told!""#,
+        Uuid::from(scope.environment),
+        session,
+    )
+    .fetch_one(pool)
+    .await
 }
 
 pub async fn insert_failed_attempt(

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{
     outcome::{Effect, ProviderError, classify},
+    pace::{Call, Pace},
     wire::{Collection, CreateLink, CreateRefund, Customer, Link, LinkList, Notify, Payment, Refund},
 };
 use crate::kit::{
@@ -86,6 +87,7 @@ pub struct Client {
     http: reqwest::Client,
     base_url: Url,
     ids: Ids,
+    pace: Pace,
     patience: Patience,
     /// When all calls of this clone together must be over.
     until: Option<Instant>,
@@ -93,7 +95,7 @@ pub struct Client {
 
 impl Client {
     /// A client of the API at `base_url` (Razorpay, or the sandbox), which ends in a slash.
-    pub fn new(base_url: Url, ids: Ids) -> Result<Self, reqwest::Error> {
+    pub fn new(base_url: Url, ids: Ids, pace: Pace) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TRY_TIMEOUT)
@@ -101,13 +103,23 @@ impl Client {
             .no_proxy()
             .user_agent(concat!("checkoutd/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base_url, ids, patience: PATIENT, until: None })
+        Ok(Self { http, base_url, ids, pace, patience: PATIENT, until: None })
     }
 
     /// The same client for somebody who waits: all its calls together have five seconds, each has two tries.
     #[must_use]
     pub fn hurried(&self) -> Self {
         Self { patience: HURRIED, until: Some(Instant::now() + HURRIED.budget), ..self.clone() }
+    }
+
+    /// How long no link can be made at this account, because Razorpay has stopped answering.
+    pub fn creates_paused(&self, credentials: &Credentials) -> Option<Duration> {
+        self.pace.paused(&credentials.key_id, Call::Create)
+    }
+
+    /// Whether the account's budget allows a read that could as well be done later.
+    pub fn has_spare_read(&self, credentials: &Credentials) -> bool {
+        self.pace.has_spare_read(&credentials.key_id)
     }
 
     fn deadline(&self) -> Instant {
@@ -189,7 +201,7 @@ impl Client {
             callback_method: "get",
         };
         let request = self.request(Method::POST, "v1/payment_links", credentials).json(&body);
-        send(request, Effect::Write, deadline).await
+        self.send(credentials, Call::Create, request, deadline).await
     }
 
     /// Refuses a link that is not what was asked for: it must never be shown to a customer.
@@ -224,39 +236,73 @@ impl Client {
         self.find_link_by(self.deadline(), credentials, reference_id).await
     }
 
+    /// All links under `reference_id`, oldest first. Razorpay promises that there is at most one.
+    pub async fn find_links(
+        &self,
+        credentials: &Credentials,
+        reference_id: &str,
+    ) -> Result<Vec<Link>, ProviderError> {
+        self.find_links_by(self.deadline(), credentials, reference_id).await
+    }
+
     async fn find_link_by(
         &self,
         deadline: Instant,
         credentials: &Credentials,
         reference_id: &str,
     ) -> Result<Option<Link>, ProviderError> {
+        let mut links = self.find_links_by(deadline, credentials, reference_id).await?.into_iter();
+        let first = links.next();
+        for second in links {
+            tracing::error!(alert = "second_link", link.id = second.id, "a second link under one reference");
+            // If this fails: the look at the session after its end cancels it.
+            let _ = self.cancel_link(credentials, &second.id).await;
+        }
+        Ok(first)
+    }
+
+    async fn find_links_by(
+        &self,
+        deadline: Instant,
+        credentials: &Credentials,
+        reference_id: &str,
+    ) -> Result<Vec<Link>, ProviderError> {
         let path = format!("v1/payment_links?reference_id={reference_id}");
-        let list: LinkList =
-            self.retry(Effect::Read, deadline, || self.request(Method::GET, &path, credentials)).await?;
+        let list: LinkList = self
+            .retry(credentials, Call::Read, deadline, || self.request(Method::GET, &path, credentials))
+            .await?;
         // The filter has been reported as ignored: look again.
-        Ok(list.payment_links.into_iter().find(|link| link.reference_id == reference_id))
+        let mut links = list.payment_links;
+        links.retain(|link| link.reference_id == reference_id);
+        // A payment decides; else the oldest, and each time the same.
+        links.sort_by_key(|link| (link.amount_paid == 0, link.created_at));
+        Ok(links)
     }
 
     /// Cancels a link. Works only while it is `created`; a refusal is information: fetch it and see.
     pub async fn cancel_link(&self, credentials: &Credentials, link_id: &str) -> Result<Link, ProviderError> {
         let path = format!("v1/payment_links/{}/cancel", Self::plain(link_id)?);
-        self.retry(Effect::Write, self.deadline(), || self.request(Method::POST, &path, credentials)).await
+        let request = || self.request(Method::POST, &path, credentials);
+        self.retry(credentials, Call::Cancel, self.deadline(), request).await
     }
 
-    /// Captured payments on a link, refunded ones included. The link's own list is used first, then its order's.
+    /// Captured payments on a link, refunded ones included: those that the link lists, and its order's when
+    /// it lists none or `all` are wanted, as a payment that came late may show in the order only.
     pub async fn captured_payments(
         &self,
         credentials: &Credentials,
         link: &Link,
+        all: bool,
     ) -> Result<Vec<Payment>, ProviderError> {
-        let mut payments = Vec::new();
+        let mut payments: Vec<Payment> = Vec::new();
         for listed in &link.payments {
             payments.push(self.fetch_payment(credentials, &listed.payment_id).await?);
         }
-        if let (true, Some(order_id)) = (payments.is_empty(), &link.order_id) {
+        if let (true, Some(order_id)) = (all || payments.is_empty(), &link.order_id) {
             let list: Collection<Payment> =
                 self.read(credentials, &format!("v1/orders/{}/payments", Self::plain(order_id)?)).await?;
-            payments = list.items;
+            let listed = |id: &str| link.payments.iter().any(|listed| listed.payment_id == id);
+            payments.extend(list.items.into_iter().filter(|payment| !listed(&payment.id)));
         }
         payments.retain(|payment| payment.status.was_captured());
         Ok(payments)
@@ -281,7 +327,7 @@ impl Client {
         let body =
             CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
         let made: Refund = self
-            .retry(Effect::Write, self.deadline(), || {
+            .retry(credentials, Call::Refund, self.deadline(), || {
                 self.request(Method::POST, &path, credentials)
                     .header("X-Refund-Idempotency", &refund.idempotency_key)
                     .json(&body)
@@ -330,19 +376,21 @@ impl Client {
         credentials: &Credentials,
         path: &str,
     ) -> Result<T, ProviderError> {
-        self.retry(Effect::Read, self.deadline(), || self.request(Method::GET, path, credentials)).await
+        let request = || self.request(Method::GET, path, credentials);
+        self.retry(credentials, Call::Read, self.deadline(), request).await
     }
 
     /// For calls that may be sent twice.
     async fn retry<T: DeserializeOwned>(
         &self,
-        effect: Effect,
+        credentials: &Credentials,
+        call: Call,
         deadline: Instant,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<T, ProviderError> {
         let mut attempt = 0;
         loop {
-            match send(request(), effect, deadline).await {
+            match self.send(credentials, call, request(), deadline).await {
                 Err(error) if !error.is_final() && self.pause(attempt, &error, deadline).await => {
                     attempt += 1;
                 }
@@ -353,7 +401,7 @@ impl Client {
 
     /// Waits before the next try; false when there is none: tries used up, or the time is too short for another.
     async fn pause(&self, attempt: u32, error: &ProviderError, deadline: Instant) -> bool {
-        if attempt + 1 >= self.patience.tries {
+        if attempt + 1 >= self.patience.tries || matches!(error, ProviderError::Paused { .. }) {
             return false;
         }
         let backoff = jittered(exponential(BACKOFF_BASE, attempt, BACKOFF_CAP), 0.5, self.ids.fraction());
@@ -375,17 +423,36 @@ impl Client {
             .request(method, url)
             .basic_auth(&credentials.key_id, Some(credentials.secret_key.expose_secret()))
     }
+
+    /// One try, unless calls of its kind are paused; its outcome counts for the next ones.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        credentials: &Credentials,
+        call: Call,
+        request: RequestBuilder,
+        deadline: Instant,
+    ) -> Result<T, ProviderError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ProviderError::Unavailable("no time left to ask".into()));
+        }
+        let key_id = &credentials.key_id;
+        self.pace.admit(key_id, call).map_err(|retry_after| ProviderError::Paused { retry_after })?;
+        let done = send(request, call.effect(), left).await;
+        match &done {
+            Ok(_) | Err(ProviderError::Rejected { .. }) => self.pace.answered(key_id, call),
+            Err(ProviderError::RateLimited { retry_after }) => self.pace.failed(key_id, call, *retry_after),
+            Err(_) => self.pace.failed(key_id, call, None),
+        }
+        done
+    }
 }
 
 async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
     effect: Effect,
-    deadline: Instant,
+    left: Duration,
 ) -> Result<T, ProviderError> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ProviderError::Unavailable("no time left to ask".into()));
-    }
     let response = request.timeout(left.min(TRY_TIMEOUT)).send().await.map_err(|error| {
         if error.is_connect() || error.is_builder() {
             ProviderError::Unavailable("no connection".into())

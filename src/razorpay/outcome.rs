@@ -25,6 +25,12 @@ pub enum ProviderError {
     /// The request surely had no effect: no connection, or a read that failed.
     #[error("Razorpay is not available: {0}")]
     Unavailable(String),
+    /// Not sent: calls of this kind have failed too often in a row.
+    #[error("Razorpay has not answered for a while: trying again in {}s", retry_after.as_secs().max(1))]
+    Paused {
+        /// When one will be tried again.
+        retry_after: Duration,
+    },
     /// The request may have taken effect: time-out, reset, 5xx or an unreadable answer to a write.
     #[error("it is not known whether Razorpay did it: {0}")]
     Unknown(String),

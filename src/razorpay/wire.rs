@@ -23,6 +23,9 @@ pub struct Link {
     /// The page where the customer pays.
     #[serde(default, deserialize_with = "or_default")]
     pub short_url: String,
+    /// Unix seconds.
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: i64,
     /// Set once somebody tried to pay.
     #[serde(default)]
     pub order_id: Option<String>,

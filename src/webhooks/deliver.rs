@@ -19,8 +19,9 @@ use super::{
 use crate::{
     app::App,
     db,
+    kit::checkpoint,
     tenancy::{Mode, Scope},
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Twice the total deadline of a request: by then the worker that held it is gone or has recorded it.
@@ -101,6 +102,7 @@ impl Job for Deliver {
             store::cancel_claimed_delivery(&app.pool, &lease, app.clock.now()).await?;
             return Ok(());
         }
+        checkpoint::reach("deliver.claimed");
         let attempted_at = app.clock.now();
         let result = match headers(app, &lease, attempted_at) {
             Ok(headers) => {
@@ -113,6 +115,7 @@ impl Job for Deliver {
                 Err(SendError::Failed("the event could not be signed".into()))
             }
         };
+        checkpoint::reach("deliver.answered");
         let finished_at = app.clock.now();
         let attempt = usize::try_from(lease.attempts_before).unwrap_or_default() + 1;
         let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
@@ -121,12 +124,23 @@ impl Job for Deliver {
             Verdict::Gone => finish_gone(app, lease, finish).await?,
             _ => store::finish_delivery(&mut *app.pool.acquire().await?, &lease, &finish).await?,
         };
+        checkpoint::reach("deliver.recorded");
         if !recorded {
             tracing::info!("a delivery's lease was lost before its attempt was recorded");
         }
         // The endpoint has a free place again; what waits for it need not wait for the next poll.
         app.wake.notify(Work::Deliveries);
         Ok(())
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_deliveries_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

@@ -15,11 +15,11 @@ use super::{
 use crate::{
     app::App,
     db,
-    kit::checkpoint::reach,
+    kit::checkpoint,
     razorpay::{self, ProviderError},
     tenancy::{self, Account, AccountError, Scope},
     webhooks::EventType,
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Sends refunds that are due, and asks about those that the provider has.
@@ -48,19 +48,29 @@ impl Job for SendRefunds {
     }
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {
-        reach("refund.claimed");
+        checkpoint::reach("refund.claimed");
         let found = store::find_refund(&app.pool, lease.scope, lease.id).await?;
         let Some(refund) = found.filter(|found| found.lease_token == Some(lease.token)) else {
             return Ok(());
         };
         let answer = ask(app, &refund).await?;
-        reach("refund.answered");
+        checkpoint::reach("refund.answered");
         if let Answer::NotYet { why, .. } = &answer {
             tracing::warn!(refund.id = %refund.id, provider_payment.id = refund.provider_payment_id, error = why, "a refund did not go through");
         }
         record(app, lease, answer).await?;
-        reach("refund.recorded");
+        checkpoint::reach("refund.recorded");
         Ok(())
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_refunds_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 
@@ -93,6 +103,7 @@ fn request(refund: &Refund) -> razorpay::NewRefund {
 async fn without_answer(app: &App, account: &Account, refund: &Refund, error: &ProviderError) -> Answer {
     let retry_after = match error {
         ProviderError::RateLimited { retry_after } => *retry_after,
+        ProviderError::Paused { retry_after } => Some(*retry_after),
         _ => None,
     };
     let why = error.to_string();

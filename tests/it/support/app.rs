@@ -25,11 +25,14 @@ use super::{Merchant, actors, audit, clock::MockClock};
 pub const KEY_SECRET: &str = "canary-razorpay-key-secret";
 pub const WEBHOOK_SECRET: &str = "canary-razorpay-webhook-secret";
 
+pub const ENCRYPTION_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 pub struct TestApp {
     app: App,
     clock: MockClock,
     pub sandbox: Sandbox,
     pub base_url: String,
+    pub database_url: String,
     database: String,
     canaries: std::sync::Mutex<Vec<String>>,
     shutdown: CancellationToken,
@@ -41,6 +44,8 @@ pub struct TestApp {
 #[derive(Default)]
 pub struct Settings {
     pub variables: Vec<(&'static str, &'static str)>,
+    /// Starts the clock so much behind the system's, for tests that run the binary beside; else at a fixed time.
+    pub behind: Option<TimeDelta>,
 }
 
 impl TestApp {
@@ -50,7 +55,7 @@ impl TestApp {
 
     pub async fn start_with(settings: Settings) -> Self {
         let (url, database) = super::db::create().await;
-        let clock = MockClock::new();
+        let clock = settings.behind.map_or_else(MockClock::new, MockClock::behind);
         let sandbox = start_sandbox(&clock).await;
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
@@ -67,11 +72,15 @@ impl TestApp {
         let app_clock = Clock::from_source(Arc::new(clock.clone()));
         let ids = Ids::seeded(7, app_clock.clone());
         let app = App::new(Parts {
-            pool: db::connect(&url.into(), 8).unwrap(),
-            clock: app_clock,
-            sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
-                .unwrap(),
-            razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone()).unwrap(),
+            pool: db::connect(&url.as_str().into(), 8).unwrap(),
+            clock: app_clock.clone(),
+            sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
+            razorpay: razorpay::Client::new(
+                config.razorpay_base_url.clone(),
+                ids.clone(),
+                razorpay::Pace::new(app_clock.clone(), config.provider_reads_per_second),
+            )
+            .unwrap(),
             egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
             wake: worker::Wake::default(),
             ids,
@@ -83,7 +92,18 @@ impl TestApp {
         tokio::spawn(async move { http::serve(bound, router, stop.cancelled_owned()).await });
         let canaries = std::sync::Mutex::new(vec![KEY_SECRET.to_owned(), WEBHOOK_SECRET.to_owned()]);
         let accounts = std::sync::atomic::AtomicU32::new(0);
-        Self { app, clock, sandbox, base_url, database, canaries, shutdown, accounts, finished: false }
+        Self {
+            app,
+            clock,
+            sandbox,
+            base_url,
+            database_url: url,
+            database,
+            canaries,
+            shutdown,
+            accounts,
+            finished: false,
+        }
     }
 
     /// The service's own parts, for scenarios that no API reaches.

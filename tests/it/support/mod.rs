@@ -3,6 +3,7 @@
 mod actors;
 mod app;
 mod audit;
+mod binary;
 mod clock;
 mod db;
 mod money;
@@ -11,4 +12,5 @@ mod receiver;
 
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
+pub use binary::Binary;
 pub use receiver::{Received, Receiver};
