@@ -10,6 +10,7 @@ mod cancel;
 mod create;
 mod expire;
 mod link;
+mod link_end;
 mod model;
 mod quote;
 mod reconcile;
@@ -22,6 +23,8 @@ mod urls;
 
 pub use expire::CheckSessions;
 pub use link::SESSION_NOTE;
+pub use link_end::confirm_link_end;
+pub use reconcile::ReconcileError;
 pub use session::{Cause, Decision, SessionId, Status};
 pub use settle::{News, SettleError, Settled, Source, announce, settle_in};
 pub use store::Named;

@@ -166,6 +166,8 @@ pub struct Named {
     pub id: SessionId,
     /// Whether its account is one of those that signed and its link, as far as both are known, the one named.
     pub matches: bool,
+    /// Whether it is `initiated` or `pending`.
+    pub is_open: bool,
 }
 
 /// The session a provider event is about: by link, else by `reference_id`, which is the session's id.
@@ -178,7 +180,8 @@ pub async fn find_named(
 ) -> Result<Option<Named>, db::Error> {
     let row = sqlx::query!(
         r#"-- checkout.find_named
-        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!"
+        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!",
+            checkout_status in ('initiated', 'pending') as "is_open!"
         from checkout_sessions
         where environment_id = $1 and (link_id = $2 or id = $3)
         order by link_id = $2 desc nulls last
@@ -190,7 +193,7 @@ pub async fn find_named(
     )
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches }))
+    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches, is_open: row.is_open }))
 }
 
 /// Reads the session and holds its row until the transaction ends: facts about one session queue up here.

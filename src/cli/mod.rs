@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod dev;
+mod inbox;
 mod migrate;
 mod serve;
 mod tenant;
@@ -40,6 +41,8 @@ enum Command {
     Migrate,
     /// Manage tenants.
     Tenant(tenant::Options),
+    /// Look at provider events that could not be settled, and try them again.
+    Inbox(inbox::Options),
 }
 
 /// Runs the command.
@@ -49,6 +52,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(options) => serve::run(&options).await,
         Command::Migrate => migrate::run().await,
         Command::Tenant(options) => tenant::run(options).await,
+        Command::Inbox(options) => inbox::run(options).await,
     }
 }
 

@@ -179,6 +179,12 @@ impl Content {
         Sha256::digest(canonical).to_vec()
     }
 
+    /// Whether it may be about a session that is not there yet: it names one, or it is a bare payment that names
+    /// nothing but a link. An event that shows the link itself shows whose it is.
+    pub fn may_be_ours(&self) -> bool {
+        self.session.is_some() || (self.link_id.is_some() && self.link_status.is_none())
+    }
+
     /// What it asks for.
     pub fn meaning(&self) -> Meaning {
         if let Some(refund) = self.refund.as_ref().filter(|_| self.event.starts_with("refund.")) {

@@ -1,22 +1,20 @@
-//! From a stored event to a settled fact; in the request that brought it when possible, by the worker when not.
+//! The worker of the inbox: events that could not be settled in the request that brought them.
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
-    InboxId,
-    content::{Content, Meaning},
+    content::Content,
+    settle::{Driven, LinkEnd, Stored, alert_parked, announce, settle_event_in},
     store::{self, Lease},
 };
 use crate::{
     app::App,
-    checkout::{self, Cause, Decision, News, SettleError, Settled, Source},
-    db::{self, Tx},
-    kit::backoff,
-    payments,
-    tenancy::{ConnectionId, Scope},
+    checkout::{self, ReconcileError, SessionId, SettleError},
+    db::{self, TransactError},
+    kit::{backoff, checkpoint},
     worker::{Job, Leased, Work},
 };
 
@@ -26,90 +24,8 @@ pub struct DriveInbox;
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// An event that names a session of ours which is not there is looked at for this long.
 const PATIENCE: TimeDelta = TimeDelta::minutes(10);
-
-/// What an event came to.
-#[derive(Debug)]
-pub enum Driven {
-    /// Done, with the session that it changed.
-    Settled(Box<Settled>),
-    /// Done, and no session changed.
-    Done,
-    /// Names a session of ours that is not there (yet).
-    TooEarly,
-}
-
-/// Settles a stored event inside the transaction that holds it, and marks it processed.
-pub async fn drive_in(
-    app: &App,
-    tx: &mut Tx,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-    give_up: bool,
-) -> Result<Driven, SettleError> {
-    let now = app.clock.now();
-    let (status, outcome, driven) = match content.meaning() {
-        Meaning::Nothing => ("processed", "ignored", Driven::Done),
-        Meaning::Unusable => ("parked", "unusable_payment", Driven::Done),
-        Meaning::Refund(refund) => {
-            let ours = payments::note_refund_in(app, tx, scope, &refund, now).await?;
-            ("processed", if ours { "refund_noted" } else { "foreign" }, Driven::Done)
-        }
-        Meaning::News(news) => match settle_in(app, tx, scope, id, connections, content, news).await? {
-            Match::Settled(settled) => ("processed", outcome(settled.decision), Driven::Settled(settled)),
-            Match::OtherLink => ("parked", "link_does_not_match", Driven::Done),
-            // Another system's link on the same account.
-            Match::NoSession if content.session.is_none() || give_up => {
-                ("processed", "foreign", Driven::Done)
-            }
-            Match::NoSession => return Ok(Driven::TooEarly),
-        },
-    };
-    store::mark_processed(tx, scope, id, status, outcome, now).await?;
-    Ok(driven)
-}
-
-enum Match {
-    Settled(Box<Settled>),
-    OtherLink,
-    NoSession,
-}
-
-/// Bound before anything is believed: environment (by scope), session, link and account.
-async fn settle_in(
-    app: &App,
-    tx: &mut Tx,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-    news: News,
-) -> Result<Match, SettleError> {
-    let link_id = content.link_id.as_deref();
-    let Some(session) = checkout::find_named_in(tx, scope, connections, link_id, content.session).await?
-    else {
-        return Ok(Match::NoSession);
-    };
-    if !session.matches {
-        tracing::error!(session.id = %session.id, link.id = link_id, "an event names another link or account than the session's");
-        return Ok(Match::OtherLink);
-    }
-    let source = Source { cause: Cause::Webhook, inbox: Some(Uuid::from(id)) };
-    let settled = checkout::settle_in(app, tx, scope, session.id, news, source).await?;
-    Ok(Match::Settled(Box::new(settled)))
-}
-
-fn outcome(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Become(_) => "applied",
-        Decision::AlreadyApplied => "already_applied",
-        Decision::Record => "recorded",
-        Decision::Refund(_) => "refund",
-        Decision::CancelLink => "cancel_link",
-        Decision::Illegal => "illegal",
-    }
-}
+/// Tries that fail, or claims that do not end, before an event is parked: about ten minutes of them.
+const MOST_FAILURES: i32 = 10;
 
 impl Job for DriveInbox {
     type Lease = Lease;
@@ -124,28 +40,36 @@ impl Job for DriveInbox {
     }
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {
-        let content: Content = serde_json::from_value(lease.content.clone())?;
-        let give_up = app.clock.now() - lease.received_at >= PATIENCE;
-        let (own, held) = (app.clone(), lease.clone());
-        let driven = db::transact(&app.pool, "drive_inbox", move |tx| {
-            let (app, content, lease) = (own.clone(), content.clone(), held.clone());
-            Box::pin(async move {
-                drive_in(&app, tx, lease.scope, lease.id, &lease.connections, &content, give_up).await
-            })
-        })
-        .await;
-        match driven {
-            Ok(Driven::Settled(settled)) => checkout::announce(app, &settled),
-            Ok(Driven::Done) => {}
-            Ok(Driven::TooEarly) => {
-                store::reschedule(&app.pool, &lease, app.clock.now() + retry_after(app, &lease)).await?;
-            }
-            Err(error) => {
-                store::reschedule(&app.pool, &lease, app.clock.now() + retry_after(app, &lease)).await?;
-                return Err(error.into());
-            }
+        checkpoint::reach("inbox.claimed");
+        if lease.failure_count > MOST_FAILURES {
+            // Nobody was left to write the last one down: the event may be what ended them.
+            return Ok(park(app, &lease, "never_finished", None).await?);
         }
-        Ok(())
+        let content: Content = match serde_json::from_value(lease.content.clone()) {
+            Ok(content) => content,
+            Err(error) => return Ok(park(app, &lease, "unreadable", Some(error.to_string())).await?),
+        };
+        let is_late = app.clock.now() - lease.received_at >= PATIENCE;
+        let mut event = Stored {
+            scope: lease.scope,
+            id: lease.id,
+            connections: lease.connections.clone(),
+            content,
+            is_late,
+            link_end: LinkEnd::Unasked,
+        };
+        let mut driven = settle_leased(app, &lease, &event).await;
+        if let Ok(Driven::Unconfirmed(session)) = driven {
+            driven = match ask_about_link(app, &event, session).await {
+                Ok(LinkEnd::Unasked) => driven,
+                Ok(link_end) => {
+                    event.link_end = link_end;
+                    settle_leased(app, &lease, &event).await
+                }
+                Err(error) => Err(error),
+            };
+        }
+        Ok(finish(app, &lease, driven).await?)
     }
 
     async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
@@ -159,7 +83,96 @@ impl Leased for Lease {
     }
 }
 
-fn retry_after(app: &App, lease: &Lease) -> TimeDelta {
+/// Whether the link ended, as the event says. Until patience ends, what the provider does not confirm is asked
+/// again. Then silence leaves the signed event to be believed, and money that comes all the same goes back.
+async fn ask_about_link(app: &App, event: &Stored, session: SessionId) -> Result<LinkEnd, SettleError> {
+    let answer = checkout::confirm_link_end(app, event.scope, session).await;
+    if let Ok(true) = answer {
+        return Ok(LinkEnd::Believed);
+    }
+    tracing::info!(inbox.id = %event.id, session.id = %session, ?answer, "a link's end is not confirmed");
+    match answer {
+        Err(ReconcileError::Settle(error)) => Err(error),
+        _ if !event.is_late => Ok(LinkEnd::Unasked),
+        Err(ReconcileError::Provider(_) | ReconcileError::Account(_)) => Ok(LinkEnd::Believed),
+        _ => Ok(LinkEnd::Contradicted),
+    }
+}
+
+async fn finish(app: &App, lease: &Lease, driven: Result<Driven, SettleError>) -> Result<(), db::Error> {
+    match driven {
+        Ok(Driven::TooEarly | Driven::Unconfirmed(_)) => put_back(app, lease, None).await,
+        Ok(driven) => {
+            announce(app, lease.id, &lease.event_type, &driven);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(inbox.id = %lease.id, %error, "a stored event could not be settled");
+            let away = error.database_error().is_some_and(db::is_unavailable);
+            if away || lease.failure_count < MOST_FAILURES {
+                put_back(app, lease, (!away).then(|| error.to_string())).await
+            } else {
+                park(app, lease, "failed", Some(error.to_string())).await
+            }
+        }
+    }
+}
+
+/// One transaction, under the lease.
+async fn settle_leased(app: &App, lease: &Lease, event: &Stored) -> Result<Driven, SettleError> {
+    let (own, held, stored) = (app.clone(), lease.clone(), event.clone());
+    db::transact(&app.pool, "drive_inbox", move |tx| {
+        let (app, lease, event) = (own.clone(), held.clone(), stored.clone());
+        Box::pin(async move {
+            if !store::lock_leased(tx, &lease).await? {
+                return Ok(Driven::LeaseLost);
+            }
+            settle_event_in(&app, tx, &event).await
+        })
+    })
+    .await
+}
+
+/// For later. Nothing but a failure counts against the event, so a database that is away right now is waited for:
+/// were the claim never taken back, enough such moments would look like an event that kills its workers.
+async fn put_back(app: &App, lease: &Lease, failure: Option<String>) -> Result<(), db::Error> {
+    let failure = failure.map(bounded);
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let next = next_look(app, lease);
+        match store::put_back(&app.pool, lease, next, failure.as_deref()).await {
+            Err(error) if db::is_unavailable(&error) && pause < Duration::from_secs(8) => {
+                app.clock.sleep(pause).await;
+                pause *= 2;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn park(
+    app: &App,
+    lease: &Lease,
+    reason: &'static str,
+    error: Option<String>,
+) -> Result<(), db::Error> {
+    let error = error.map(bounded);
+    if store::park(&app.pool, lease, reason, error.as_deref(), app.clock.now()).await? {
+        alert_parked(lease.id, &lease.event_type, reason, error.as_deref());
+    }
+    Ok(())
+}
+
+/// An error as it is kept: short, and without what Postgres cannot store.
+fn bounded(error: String) -> String {
+    error.chars().filter(|c| *c != '\0').take(500).collect()
+}
+
+/// Ever rarer; and once more exactly when patience ends, so that what came late is joined in time.
+fn next_look(app: &App, lease: &Lease) -> DateTime<Utc> {
     let (base, cap) = (Duration::from_secs(2), Duration::from_secs(120));
-    backoff::after(lease.attempt_count, base, cap, app.ids.fraction())
+    let now = app.clock.now();
+    let next = now + backoff::after(lease.attempt_count - 1, base, cap, app.ids.fraction());
+    let last = lease.received_at + PATIENCE;
+    if now < last { next.min(last) } else { next }
 }

@@ -1,18 +1,21 @@
 //! Taking an event in: verify over the raw bytes, keep, settle, and only then acknowledge.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::{
-    InboxId,
     content::{Content, Envelope},
-    drive::{Driven, drive_in},
+    settle::{LinkEnd, Stored, announce, settle_event_in},
     store,
 };
 use crate::{
     app::App,
-    checkout::{self, SettleError},
+    checkout::SettleError,
     db,
     http::{ApiError, find_nul},
+    kit::checkpoint,
     razorpay::signature,
     tenancy::{self, ConnectionId, Scope},
     worker::Work,
@@ -28,16 +31,31 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
         return Err(ApiError::not_found("environment"));
     }
     let connections = verify(app, scope, signature, body).await?;
+    checkpoint::reach("inbox.verified");
     let content = parse(body)?;
-    let id: InboxId = app.ids.next();
-    match store_and_drive(app, scope, id, &connections, &content).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Kept by itself, so that it can be acknowledged and the worker can go on with it.
-            tracing::warn!(inbox.event = content.event, %error, "an event could not be settled at once");
-            store_alone(app, scope, id, &connections, &content).await
+    let event = Stored {
+        scope,
+        id: app.ids.next(),
+        connections,
+        content,
+        is_late: false,
+        link_end: LinkEnd::Unasked,
+    };
+    // A panic too: unanswered, Razorpay would bring the same event again for a day.
+    let work = AssertUnwindSafe(store_and_settle(app, &event)).catch_unwind();
+    let error = match work.await {
+        Ok(Ok(())) => {
+            checkpoint::reach("inbox.committed");
+            return Ok(());
         }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "panic".to_owned(),
+    };
+    // Kept by itself, so that it can be acknowledged and the worker can go on with it.
+    tracing::warn!(inbox.event = event.content.event, error, "an event could not be settled at once");
+    store_alone(app, &event).await?;
+    checkpoint::reach("inbox.kept");
+    Ok(())
 }
 
 /// Reads a verified body. What Postgres could not store is no event either.
@@ -85,58 +103,40 @@ async fn verify(
 }
 
 /// One transaction: the event and what it changes.
-async fn store_and_drive(
-    app: &App,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-) -> Result<(), SettleError> {
-    let (own, kept, signers) = (app.clone(), content.clone(), connections.to_vec());
+async fn store_and_settle(app: &App, event: &Stored) -> Result<(), SettleError> {
+    let (own, stored) = (app.clone(), event.clone());
     let driven = db::transact(&app.pool, "receive", move |tx| {
-        let (app, content, connections) = (own.clone(), kept.clone(), signers.clone());
+        let (app, event) = (own.clone(), stored.clone());
         Box::pin(async move {
-            if !insert(&app, tx, scope, id, &connections, &content).await? {
+            if !insert(&app, tx, &event).await? {
                 return Ok(None);
             }
-            drive_in(&app, tx, scope, id, &connections, &content, false).await.map(Some)
+            checkpoint::reach("inbox.stored");
+            settle_event_in(&app, tx, &event).await.map(Some)
         })
     })
     .await?;
-    match driven {
-        Some(Driven::Settled(settled)) => checkout::announce(app, &settled),
-        Some(Driven::TooEarly) => app.wake.notify(Work::Inbox),
-        Some(Driven::Done) | None => {}
+    if let Some(driven) = driven {
+        announce(app, event.id, &event.content.event, &driven);
     }
     Ok(())
 }
 
-async fn store_alone(
-    app: &App,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-) -> Result<(), ApiError> {
-    let (own, kept, signers) = (app.clone(), content.clone(), connections.to_vec());
+async fn store_alone(app: &App, event: &Stored) -> Result<(), ApiError> {
+    let (own, stored) = (app.clone(), event.clone());
     db::transact(&app.pool, "receive_alone", move |tx| {
-        let (app, content, connections) = (own.clone(), kept.clone(), signers.clone());
-        Box::pin(async move { insert(&app, tx, scope, id, &connections, &content).await })
+        let (app, event) = (own.clone(), stored.clone());
+        Box::pin(async move { insert(&app, tx, &event).await })
     })
     .await?;
     app.wake.notify(Work::Inbox);
     Ok(())
 }
 
-async fn insert(
-    app: &App,
-    tx: &mut db::Tx,
-    scope: Scope,
-    id: InboxId,
-    connections: &[ConnectionId],
-    content: &Content,
-) -> Result<bool, db::Error> {
+/// False when it is stored already.
+async fn insert(app: &App, tx: &mut db::Tx, event: &Stored) -> Result<bool, db::Error> {
+    let content = &event.content;
     let value = serde_json::to_value(content).unwrap_or(Value::Null);
-    store::insert(tx, scope, id, connections, &content.event, (&content.hash(), &value), app.clock.now())
-        .await
+    let (hash, now) = (content.hash(), app.clock.now());
+    store::insert(tx, event.scope, event.id, &event.connections, &content.event, (&hash, &value), now).await
 }

@@ -14,6 +14,7 @@ use crate::app::App;
 pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(drive(app.clone(), crate::checkout::CheckSessions, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::inbox::DriveInbox, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::inbox::Sweep, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Deliver, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::payments::SendRefunds, shutdown.clone()));
 }
@@ -24,6 +25,7 @@ pub async fn drain_all(app: &App) -> anyhow::Result<usize> {
     loop {
         let mut done = drain(app, &crate::checkout::CheckSessions).await?;
         done += drain(app, &crate::inbox::DriveInbox).await?;
+        done += drain(app, &crate::inbox::Sweep).await?;
         done += drain(app, &crate::payments::SendRefunds).await?;
         done += drain(app, &crate::webhooks::Deliver).await?;
         if done == 0 {

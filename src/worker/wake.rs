@@ -16,6 +16,8 @@ pub enum Work {
     Deliveries,
     /// Refunds to send.
     Refunds,
+    /// Old rows to remove.
+    Sweep,
 }
 
 /// Who is told of what.
@@ -25,6 +27,7 @@ pub struct Wake {
     inbox: Notify,
     deliveries: Notify,
     refunds: Notify,
+    sweep: Notify,
     session_ended: Notify,
     stopping: CancellationToken,
 }
@@ -36,6 +39,7 @@ impl Wake {
             Work::Inbox => &self.inbox,
             Work::Deliveries => &self.deliveries,
             Work::Refunds => &self.refunds,
+            Work::Sweep => &self.sweep,
         }
     }
 

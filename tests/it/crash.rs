@@ -78,6 +78,15 @@ crashes! {
     delivery_when_recorded: Deliver at "deliver.recorded";
     payment_under_the_sessions_lock: Paid at "settle.locked";
     payment_before_the_commit: Paid at "settle.written";
+    event_that_is_verified_and_not_stored: Paid at "inbox.verified";
+    event_that_is_stored_and_not_committed: Paid at "inbox.stored";
+    event_that_is_committed_and_not_acknowledged: Paid at "inbox.committed";
+    event_that_is_kept_and_not_acknowledged: Kept at "inbox.kept";
+    kept_event_when_claimed: Inbox at "inbox.claimed";
+    kept_event_before_its_commit: Inbox at "settle.written";
+    refund_when_claimed: Refund at "refund.claimed";
+    refund_before_its_answer_is_recorded: Refund at "refund.answered";
+    refund_when_recorded: Refund at "refund.recorded";
 }
 
 fn checkpoints(dir: &std::path::Path) -> Vec<String> {
@@ -145,6 +154,13 @@ async fn prepare(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene:
         Scene::Paid | Scene::Inbox | Scene::Kept => {
             let session = merchant.session().await;
             app.pay(&session);
+            if scene != Scene::Paid {
+                obstruct(app).await;
+            }
+            if scene == Scene::Inbox {
+                app.sandbox.flush_webhooks().await;
+                clear(app).await;
+            }
             session
         }
         Scene::Refund => {
@@ -159,12 +175,27 @@ async fn prepare(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene:
     }
 }
 
+/// Takes the place of the session's second event: nothing can be settled.
+async fn obstruct(app: &TestApp) {
+    sqlx::query(
+        "insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
+         select environment_id, gen_random_uuid(), 'checkout.session.completed', id, 2, '{}', created_at from checkout_sessions",
+    )
+    .execute(&app.state().pool)
+    .await
+    .unwrap();
+}
+
+async fn clear(app: &TestApp) {
+    sqlx::query("delete from events where body = '{}'").execute(&app.state().pool).await.unwrap();
+}
+
 /// The request that dies with the binary; the worker needs none.
 async fn provoke(app: &TestApp, client: &Merchant, scene: Scene, prepared: &Value) {
     let request = match scene {
         Scene::Create => client.builder(axum::http::Method::POST, "/v1/checkout/sessions").json(prepared),
         Scene::Cancel => client.builder(axum::http::Method::POST, &format!("{}/cancel", path(prepared))),
-        Scene::Paid => {
+        Scene::Paid | Scene::Kept => {
             let sent = app.sandbox.ledger().deliveries;
             let event = sent.iter().find(|delivery| delivery.event == "payment_link.paid").unwrap();
             let url = event.url.replace(&app.base_url, &client.base_url);
@@ -182,6 +213,9 @@ async fn recover(app: &TestApp, merchant: &Merchant, scene: Scene, prepared: &Va
     if scene == Scene::Create {
         let reply = merchant.post("/v1/checkout/sessions", prepared.clone()).await;
         assert!(matches!(reply.status, 201 | 409), "{reply:?}");
+    }
+    if scene == Scene::Kept {
+        clear(app).await;
     }
     app.sandbox.flush_webhooks().await;
     // The binary's leases, 60 s at most, began a minute ahead of this clock.

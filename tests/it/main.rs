@@ -12,6 +12,7 @@ mod crash;
 mod customers;
 mod deliveries;
 mod health;
+mod inbox;
 mod journey;
 mod money;
 mod provider;

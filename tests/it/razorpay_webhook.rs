@@ -193,6 +193,9 @@ async fn a_signed_body_that_is_no_event_is_refused_and_never_money() {
         deep("[", "]"),
         deep(r#"{"payload":"#, "}").replace(":}", ":0}"),
         r#"{"event":"#.to_owned() + &deep("[", "]") + "}",
+        "[".repeat(200_000),
+        r#"{"payload":"#.repeat(20_000),
+        format!("\u{feff}{text}"),
         text.replace(r#""event":"payment_link.paid""#, r#""event":"payment_link.paid","event":"x""#),
         text.replace(r#""amount":49900"#, r#""amount":1,"amount":49900"#),
         text.replace("payment_link.paid", r"payment_link.paid\u0000"),
@@ -220,8 +223,12 @@ async fn a_signed_body_that_is_no_event_is_refused_and_never_money() {
     ] {
         bodies.push(with_amount(amount).into_bytes());
     }
+    // Another encoding than the signed bytes themselves is none.
+    bodies.push(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec());
     let before = app.row_counts().await;
     for body in bodies {
+        // Whatever it is: unsigned, it is not looked at.
+        merchant.post_signed(body.clone(), KEY_SECRET).await.expect_error(401, "unauthorized");
         let shown = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
         let reply = merchant.post_signed(body, WEBHOOK_SECRET).await;
         assert_eq!(reply.status, 400, "{shown}: {}", reply.text);
@@ -299,5 +306,152 @@ async fn the_same_event_twenty_times_at_once_is_one_transition() {
     let session = merchant.read_session(&session).await;
     assert_eq!(session["checkout_status"], "completed");
     assert_eq!(session["completed_at"], "2026-11-23T09:30:00Z");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_a_hundred_times_at_once_over_two_replicas_is_one_transition() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let replica = app.replica(&merchant).await;
+    let session = merchant.session().await;
+    let paid = app.pay(&session);
+    let mut event = paid_event(&session, &paid.link_id, &json!(AMOUNT));
+    event["payload"]["payment"]["entity"]["id"] = json!(paid.payment_id);
+    let body = event.to_string();
+    let signed = signature(body.as_bytes(), WEBHOOK_SECRET);
+    let path = format!("/v1/webhooks/razorpay/{}/{}", merchant.tenant_id, merchant.environment_id);
+    // Half of them under one event id, half each under its own: that header is not signed.
+    let posts = (0..100).map(|number| {
+        let id = if number % 4 < 2 { 0 } else { number };
+        let to = if number % 2 == 0 { &merchant } else { &replica };
+        let request = to.builder(Method::POST, &path).header("x-razorpay-event-id", format!("evt_{id}"));
+        send(request.header("x-razorpay-signature", &signed).body(body.clone()))
+    });
+    let statuses: Vec<_> =
+        futures::future::join_all(posts).await.into_iter().map(|reply| reply.status).collect();
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(inbox(&app).await, [("payment_link.paid".into(), "processed".into(), Some("applied".into()))]);
+    let transitions: Vec<(i32, String)> =
+        sqlx::query_as("select sequence, to_status from session_transitions order by sequence")
+            .fetch_all(&app.state().pool)
+            .await
+            .unwrap();
+    assert_eq!(transitions, [(1, "pending".into()), (2, "completed".into())]);
+    for merchant in [&merchant, &replica] {
+        assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_forged_signatures_verify_nothing() {
+    use checkoutd::razorpay::signature::verifies;
+    use rand::{RngExt, SeedableRng};
+
+    let mut random = rand::rngs::StdRng::seed_from_u64(20);
+    let (secret, body) = (WEBHOOK_SECRET.into(), br#"{"event":"payment_link.paid"}"#);
+    let right = signature(body, WEBHOOK_SECRET);
+    assert!(verifies(body, &right, &secret));
+    for round in 0..10_000 {
+        let bytes: [u8; 32] = random.random();
+        let forged = match round % 4 {
+            // The form of a signature, any text, one wrong byte, and another secret's.
+            0 => hex::encode(bytes),
+            1 => String::from_utf8_lossy(&bytes[..usize::from(bytes[0] % 32)]).into_owned(),
+            2 => {
+                let mut bits = hex::decode(&right).unwrap();
+                bits[usize::from(bytes[0] % 32)] ^= 1 << (bytes[1] % 8);
+                hex::encode(bits)
+            }
+            _ => signature(body, &hex::encode(bytes)),
+        };
+        assert!(!verifies(body, &forged, &secret), "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn forgeries_leave_no_row_and_nothing_to_answer_but_401() {
+    let app = TestApp::start().await;
+    let (merchant, stranger) = (app.merchant().await, app.merchant().await);
+    let connections = stranger.get("/v1/connections").await.expect(200);
+    let id = connections["items"][0]["id"].as_str().unwrap();
+    let other = json!({"encrypted_secret_data": {"webhook_secret": "the-strangers-own-secret"}});
+    stranger.put(&format!("/v1/connections/{id}"), other).await.expect(200);
+    let session = merchant.session().await;
+    let body = paid_event(&session, &link_of(&app, &session), &json!(AMOUNT)).to_string();
+    let before = app.row_counts().await;
+    let right = signature(body.as_bytes(), WEBHOOK_SECRET);
+    let flipped = (0..32).map(|place| {
+        let mut bytes = hex::decode(&right).unwrap();
+        bytes[place] ^= 1;
+        hex::encode(bytes)
+    });
+    let forged = ["the-strangers-own-secret", KEY_SECRET, &merchant.api_key, &merchant.environment_id]
+        .map(|secret| signature(body.as_bytes(), secret));
+    for signature in flipped.chain(forged) {
+        merchant.post_event(body.clone(), Some(&signature)).await.expect_error(401, "unauthorized");
+    }
+    assert_eq!(app.row_counts().await, before);
+    is_pending(&merchant, &session).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_genuine_body_of_thirty_days_ago_changes_nothing() {
+    let app = TestApp::start().await;
+    let (merchant, stranger) = (app.merchant().await, app.merchant().await);
+    let (paid, unpaid) = (merchant.session().await, merchant.session().await);
+    app.pay_and_settle(&paid).await;
+    app.advance(chrono::TimeDelta::minutes(15)).await;
+    app.advance(chrono::TimeDelta::days(30)).await;
+    let genuine = app.sandbox.ledger().deliveries;
+    assert!(genuine.iter().any(|delivery| delivery.event == "payment_link.cancelled"), "of the unpaid one");
+    let state = async || {
+        // Events that meant nothing were removed by now, and may come again.
+        let mut stored = inbox(&app).await;
+        stored.retain(|(_, _, outcome)| outcome.as_deref() != Some("ignored"));
+        let mut counts = app.row_counts().await;
+        counts.retain(|(table, _)| table != "inbox");
+        (counts, stored)
+    };
+    let before = state().await;
+    for delivery in &genuine {
+        merchant.post_event(delivery.body.clone(), delivery.signature.as_deref()).await.expect(200);
+    }
+    app.drain().await;
+    assert_eq!(state().await, before);
+    // The other tenant holds the same secret, so it verifies there; and concerns nothing there.
+    for delivery in &genuine {
+        stranger.post_event(delivery.body.clone(), delivery.signature.as_deref()).await.expect(200);
+    }
+    app.advance(chrono::TimeDelta::minutes(11)).await;
+    let strangers: Vec<Option<String>> =
+        sqlx::query_scalar("select distinct outcome from inbox where environment_id = $1 order by 1")
+            .bind(sqlx::types::Uuid::from(
+                stranger.environment_id.parse::<checkoutd::tenancy::EnvironmentId>().unwrap(),
+            ))
+            .fetch_all(&app.state().pool)
+            .await
+            .unwrap();
+    assert_eq!(strangers, [Some("foreign".to_owned()), Some("ignored".to_owned())]);
+    assert_eq!(merchant.read_session(&paid).await["checkout_status"], "completed");
+    assert_eq!(merchant.read_session(&unpaid).await["checkout_status"], "expired");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut_off() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let path = format!("/v1/webhooks/razorpay/{}/{}", merchant.tenant_id, merchant.environment_id);
+    let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 16 * 1024]));
+    let request = merchant.builder(Method::POST, &path).header("x-razorpay-signature", "00");
+    // Either the answer is read, or the connection was closed under the writing client.
+    if let Ok(answer) = request.body(reqwest::Body::wrap_stream(endless)).send().await {
+        assert_eq!(answer.status(), 413);
+    }
+    merchant.get("/healthz").await.expect(200);
+    assert!(inbox(&app).await.is_empty());
     app.finish().await;
 }

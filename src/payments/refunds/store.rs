@@ -309,3 +309,16 @@ pub async fn list_refunds(
     .await?;
     Ok((rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?, total))
 }
+
+/// Ends leases whose steps were dropped.
+pub async fn release_refunds_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- payments.release_refunds_any_scope
+        update refunds set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -37,6 +37,14 @@ impl MockClock {
         self.moved.send_replace(());
     }
 
+    /// At least as late as the operating system's, which other processes have.
+    pub fn catch_up(&self) {
+        #[expect(clippy::disallowed_methods, reason = "what a second process sees")]
+        let system = Utc::now();
+        let behind = system - *self.now.lock().unwrap();
+        self.advance(behind.max(TimeDelta::zero()));
+    }
+
     /// How many sleeps wait for the clock to move.
     pub fn sleepers(&self) -> usize {
         self.moved.receiver_count()

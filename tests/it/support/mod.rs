@@ -9,6 +9,7 @@ mod db;
 mod money;
 pub mod razorpay;
 mod receiver;
+mod replica;
 
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};

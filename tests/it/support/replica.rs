@@ -1,0 +1,63 @@
+//! More processes on a test's database: a second router, and the built program's commands.
+
+use std::process::{Command, Output};
+
+use checkoutd::{
+    app::{App, Parts},
+    db, http,
+    kit::{ids::Ids, secret::Sealer},
+    webhooks, worker,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Merchant, TestApp};
+
+pub const ENCRYPTION_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+impl TestApp {
+    /// A second service on the same database, with its own pool, ids and port; and the merchant as it sees it.
+    pub async fn replica(&self, merchant: &Merchant) -> Merchant {
+        let first = self.state();
+        let ids = Ids::seeded(8, first.clock.clone());
+        let app = App::new(Parts {
+            pool: db::connect(&self.database_url().into(), 8).unwrap(),
+            clock: first.clock.clone(),
+            sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
+            razorpay: first.razorpay.clone(),
+            egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
+            wake: worker::Wake::default(),
+            ids,
+            config: first.config.clone(),
+        });
+        let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let base_url = format!("http://{}", bound.addr);
+        let router = http::router(app);
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(async move {
+            http::serve(bound, router, CancellationToken::new().cancelled_owned()).await;
+        });
+        Merchant { base_url, ..merchant.clone() }
+    }
+
+    pub fn database_url(&self) -> String {
+        use sqlx::ConnectOptions;
+        self.state().pool.connect_options().to_url_lossy().into()
+    }
+
+    /// Runs `checkoutd` with these arguments against the test's database.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        self.command_with(arguments, &[]).await
+    }
+
+    /// As [`TestApp::command`], with other variables.
+    pub async fn command_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_checkoutd"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("DATABASE_URL", self.database_url())
+            .env("CHECKOUTD_ENCRYPTION_KEY", ENCRYPTION_KEY)
+            .envs(variables.iter().copied());
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+}
