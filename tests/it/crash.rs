@@ -70,9 +70,6 @@ crashes! {
     cancel_when_the_link_is_cancelled: Cancel at "shut.cancelled";
     cancel_before_its_answer: Cancel at "cancel.ended";
     late_cancel_of_a_link_before_it_is_recorded: CloseLink at "close.cancelled";
-    refund_when_claimed: Refund at "refund.claimed";
-    refund_before_its_answer_is_recorded: Refund at "refund.answered";
-    refund_when_recorded: Refund at "refund.recorded";
     delivery_when_claimed: Deliver at "deliver.claimed";
     delivery_before_its_answer_is_recorded: Deliver at "deliver.answered";
     delivery_when_recorded: Deliver at "deliver.recorded";

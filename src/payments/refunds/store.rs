@@ -231,19 +231,6 @@ pub async fn claim_due_refunds_any_scope(
     Ok(leases.collect())
 }
 
-/// Ends leases whose steps were dropped.
-pub async fn release_refunds_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- payments.release_refunds_any_scope
-        update refunds set lease_token = null, lease_expires_at = null
-        where lease_token = any($1)",
-        tokens,
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
 /// What a list of refunds is narrowed to; absent parts match everything.
 #[derive(Debug, Default)]
 pub struct RefundFilter {
