@@ -20,6 +20,7 @@ mod razorpay_webhook;
 mod reads;
 mod reconcile;
 mod refunds;
+mod replicas;
 mod return_page;
 mod session_bodies;
 mod session_input;

@@ -10,17 +10,15 @@ use checkoutd::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Merchant, TestApp};
-
-pub const ENCRYPTION_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
 
 impl TestApp {
-    /// A second service on the same database, with its own pool, ids and port; and the merchant as it sees it.
-    pub async fn replica(&self, merchant: &Merchant) -> Merchant {
+    /// A second service's parts on the same database, with its own pool and ids.
+    pub fn second(&self) -> App {
         let first = self.state();
         let ids = Ids::seeded(8, first.clock.clone());
-        let app = App::new(Parts {
-            pool: db::connect(&self.database_url().into(), 8).unwrap(),
+        App::new(Parts {
+            pool: db::connect(&self.database_url.as_str().into(), 8).unwrap(),
             clock: first.clock.clone(),
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
@@ -28,20 +26,19 @@ impl TestApp {
             wake: worker::Wake::default(),
             ids,
             config: first.config.clone(),
-        });
+        })
+    }
+
+    /// A second service on a port of its own; the merchant as its client.
+    pub async fn replica(&self, merchant: &Merchant) -> Merchant {
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
-        let router = http::router(app);
+        let router = http::router(self.second());
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
         tokio::spawn(async move {
             http::serve(bound, router, CancellationToken::new().cancelled_owned()).await;
         });
         Merchant { base_url, ..merchant.clone() }
-    }
-
-    pub fn database_url(&self) -> String {
-        use sqlx::ConnectOptions;
-        self.state().pool.connect_options().to_url_lossy().into()
     }
 
     /// Runs `checkoutd` with these arguments against the test's database.
@@ -55,7 +52,7 @@ impl TestApp {
         command
             .args(arguments)
             .env_clear()
-            .env("DATABASE_URL", self.database_url())
+            .env("DATABASE_URL", &self.database_url)
             .env("CHECKOUTD_ENCRYPTION_KEY", ENCRYPTION_KEY)
             .envs(variables.iter().copied());
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
