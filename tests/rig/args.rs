@@ -40,6 +40,10 @@ pub struct Args {
     /// `RIG_BINARY` does the same.
     #[arg(long, default_value_os_t = built_binary())]
     pub binary: PathBuf,
+    /// Late and second payments come although Razorpay's webhooks are off: then only the service's own looks after
+    /// the end find them, the first five minutes later. Needs a longer `--rest-limit`.
+    #[arg(long)]
+    pub untold: bool,
     /// Log filter of the service.
     #[arg(long, default_value = "warn,checkoutd::checkout=info")]
     pub log: String,
@@ -128,8 +132,10 @@ impl Args {
             command.push_str(" --faults ");
             command.push_str(&names.join(","));
         }
-        if self.short {
-            command.push_str(" --short");
+        for (given, flag) in [(self.untold, " --untold"), (self.short, " --short")] {
+            if given {
+                command.push_str(flag);
+            }
         }
         command
     }

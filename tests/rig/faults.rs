@@ -234,9 +234,16 @@ impl Razorpay {
             faults.list_lag_ms = i64::try_from(500 + dice.below(4_000)).unwrap_or(0);
             world.tally.count("Razorpay: list lags");
         }
-        if dice.percent(30) {
-            faults.refund_outcome = RefundStatus::Pending;
-            world.tally.count("Razorpay: refunds take their time");
+        match dice.below(20) {
+            0..6 => {
+                faults.refund_outcome = RefundStatus::Pending;
+                world.tally.count("Razorpay: refunds take their time");
+            }
+            6..8 => {
+                faults.refund_outcome = RefundStatus::Failed;
+                world.tally.count("Razorpay: refunds fail");
+            }
+            _ => {}
         }
     }
 }
