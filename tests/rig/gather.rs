@@ -42,6 +42,8 @@ impl Gatherer {
         for merchant in &world.merchants {
             evidence.events.extend(events(world, merchant).await?);
         }
+        // Refunds once more: what the events tell, these books must know already.
+        evidence.refunds = books(&world.sandbox.ledger()).refunds;
         Ok(evidence)
     }
 
