@@ -24,6 +24,9 @@ pub struct Args {
     /// Most sessions started in a second.
     #[arg(long, default_value_t = 35)]
     pub rate: u32,
+    /// No new session after this many seconds.
+    #[arg(long)]
+    pub load_limit: Option<u64>,
     /// What may go wrong; `none` for nothing.
     #[arg(long, value_delimiter = ',', default_values_t = Fault::ALL)]
     pub faults: Vec<Fault>,
@@ -106,9 +109,9 @@ impl Args {
     /// The arguments with what `--short` means.
     pub fn settled(mut self) -> Self {
         if self.short {
-            self.sessions = self.sessions.min(500);
-            self.time_limit = self.time_limit.min(175);
-            self.rest_limit = self.rest_limit.min(110);
+            self.load_limit = self.load_limit.or(Some(45));
+            self.time_limit = self.time_limit.min(178);
+            self.rest_limit = self.rest_limit.min(100);
         }
         self
     }

@@ -104,7 +104,11 @@ async fn load(world: &Arc<World>, begun: Instant) -> anyhow::Result<()> {
     let places = Arc::new(Semaphore::new(world.args.concurrency));
     let gap = Duration::from_secs(1) / world.args.rate.max(1);
     let mut actors = JoinSet::new();
+    let load_limit = world.args.load_limit.map_or(Duration::MAX, Duration::from_secs);
     for number in 0..world.args.sessions {
+        if begun.elapsed() > load_limit {
+            break;
+        }
         let place = Arc::clone(&places).acquire_owned().await?;
         let world = Arc::clone(world);
         actors.spawn(async move {
