@@ -204,7 +204,7 @@ impl Actor {
     async fn pay_for_sure(&self, session: &Known, request: PayRequest) -> Option<PaidInfo> {
         loop {
             let on = self.world.webhooks_on.read().await;
-            if *on {
+            if *on || self.world.args.untold {
                 return self.pay(session, request);
             }
             drop(on);

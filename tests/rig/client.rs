@@ -126,6 +126,12 @@ impl Client {
         Some(reply.json)
     }
 
+    /// Whether the service says that it can do its work.
+    pub async fn is_ready(&self) -> bool {
+        let request = self.http.get(format!("{}/readyz", self.base)).timeout(Duration::from_secs(1));
+        answer(request).await.is_some_and(|(status, _)| status == 200)
+    }
+
     /// A page that Razorpay sends the browser to.
     pub async fn visit(&self, url: &str) {
         let request = self.http.get(url).timeout(Duration::from_secs(20));

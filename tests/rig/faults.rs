@@ -1,6 +1,9 @@
 //! The schedule of faults: one loop for each kind, each with dice of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use checkoutd::sandbox::{FaultKind, FaultRule, Faults, Op, RefundStatus, WebhookFaults};
 use tokio::{task::JoinSet, time::sleep};
@@ -54,7 +57,7 @@ pub fn start(world: &Arc<World>, over: &CancellationToken) -> JoinSet<()> {
 
 async fn kill(world: Arc<World>, mut dice: Dice) {
     loop {
-        sleep(dice.between_ms(200, 3_000)).await;
+        sleep(dice.between_ms(200, 2_600)).await;
         world.order(dice.index(world.replicas.len()), Order::Kill);
     }
 }
@@ -73,13 +76,25 @@ async fn postgres(world: Arc<World>, mut dice: Dice, over: CancellationToken) {
             () = over.cancelled() => return,
         }
         match world.postgres.crash_and_restart().await {
-            Ok(()) => world.tally.count("Postgres restarts, immediate"),
+            Ok(()) => {
+                world.tally.count("Postgres restarts, immediate");
+                recovery(&world).await;
+            }
             Err(error) => {
                 world.tally.problem(format!("Postgres could not be restarted: {error:#}"));
                 return;
             }
         }
     }
+}
+
+/// From Postgres's return to the service's.
+async fn recovery(world: &World) {
+    let back = Instant::now();
+    while !world.client.is_ready().await && back.elapsed() < Duration::from_secs(15) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    world.tally.recovered(back.elapsed());
 }
 
 async fn terminate(world: Arc<World>, mut dice: Dice) {
@@ -234,9 +249,16 @@ impl Razorpay {
             faults.list_lag_ms = i64::try_from(500 + dice.below(4_000)).unwrap_or(0);
             world.tally.count("Razorpay: list lags");
         }
-        if dice.percent(30) {
-            faults.refund_outcome = RefundStatus::Pending;
-            world.tally.count("Razorpay: refunds take their time");
+        match dice.below(20) {
+            0..6 => {
+                faults.refund_outcome = RefundStatus::Pending;
+                world.tally.count("Razorpay: refunds take their time");
+            }
+            6..8 => {
+                faults.refund_outcome = RefundStatus::Failed;
+                world.tally.count("Razorpay: refunds fail");
+            }
+            _ => {}
         }
     }
 }

@@ -18,6 +18,7 @@ mod dice;
 mod faults;
 mod gather;
 mod inspector;
+mod logs;
 mod postgres;
 mod processes;
 mod receivers;
@@ -81,6 +82,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     println!("ready after {:.1} s", begun.elapsed().as_secs_f64());
     load(&world, begun).await?;
     let (evidence, violations) = rest(&world).await?;
+    logs::scan(&world.logs, &world.tally)?;
     world.tally.count_many("answers of the database lost", world.database_proxy.lost());
     report::print(args, &world.tally, &evidence, &violations, begun.elapsed());
     let clean = violations.is_empty() && world.tally.problems().is_empty();
@@ -102,7 +104,11 @@ async fn load(world: &Arc<World>, begun: Instant) -> anyhow::Result<()> {
     let places = Arc::new(Semaphore::new(world.args.concurrency));
     let gap = Duration::from_secs(1) / world.args.rate.max(1);
     let mut actors = JoinSet::new();
+    let load_limit = world.args.load_limit.map_or(Duration::MAX, Duration::from_secs);
     for number in 0..world.args.sessions {
+        if begun.elapsed() > load_limit {
+            break;
+        }
         let place = Arc::clone(&places).acquire_owned().await?;
         let world = Arc::clone(world);
         actors.spawn(async move {
@@ -150,7 +156,7 @@ async fn rest(world: &Arc<World>) -> anyhow::Result<(Evidence, Vec<Violation>)> 
     let mut gatherer = Gatherer::default();
     let begun = Instant::now();
     loop {
-        inspector::settle_refunds(world);
+        inspector::settle_refunds(world).await;
         let evidence = gatherer.gather(world).await?;
         let violations = checker::violations(&evidence);
         let healing = violations.iter().filter(|violation| violation.heals).count();

@@ -24,6 +24,7 @@ pub fn print(args: &Args, tally: &Tally, evidence: &Evidence, violations: &[Viol
     println!("\ntimes");
     times("start to ready, database up", ready);
     times("start to ready, database disturbed", disturbed);
+    times("Postgres back to ready", tally.recovery_times());
     times("SIGTERM to exit", tally.stop_times());
     let problems = tally.problems();
     for problem in &problems {

@@ -18,6 +18,8 @@ pub struct Tally {
     ready_disturbed: Mutex<Vec<Duration>>,
     /// From SIGTERM to exit.
     stopped: Mutex<Vec<Duration>>,
+    /// From Postgres's return to a ready answer.
+    recovered: Mutex<Vec<Duration>>,
     /// What must not happen and no later look can show: an answer that is not allowed, a process that ended by
     /// itself.
     problems: Mutex<Vec<String>>,
@@ -51,6 +53,14 @@ impl Tally {
 
     pub fn stopped(&self, after: Duration) {
         locked(&self.stopped).push(after);
+    }
+
+    pub fn recovered(&self, after: Duration) {
+        locked(&self.recovered).push(after);
+    }
+
+    pub fn recovery_times(&self) -> Vec<Duration> {
+        locked(&self.recovered).clone()
     }
 
     /// Something that must not happen. The first hundred are kept.

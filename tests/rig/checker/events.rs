@@ -1,25 +1,35 @@
 //! Events: one for each change, in order, and each delivered to everyone who wanted it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Case, Event, grouped, is_terminal};
 
 pub(super) fn check(case: &mut Case<'_>) {
+    sequences_have_no_gap(case);
     events_tell_each_sessions_story(case);
     receipts_are_genuine(case);
     events_arrive(case);
 }
 
+fn sequences_have_no_gap(case: &mut Case<'_>) {
+    for (subject, story) in grouped(&case.evidence.events, |event| event.subject.as_str()) {
+        let mut numbers: Vec<i64> = story.iter().map(|event| event.sequence).collect();
+        numbers.sort_unstable();
+        if numbers.iter().zip(1..).any(|(number, place)| *number != place) {
+            case.broken("sequences have no gap and no repeat", subject, format!("{numbers:?}"));
+        }
+    }
+}
+
 fn events_tell_each_sessions_story(case: &mut Case<'_>) {
-    let mut stories = grouped(&case.evidence.events, |event| event.session.as_deref().unwrap_or_default());
-    stories.remove("");
+    let of_sessions = |event: &&Event| event.kind.starts_with("checkout.session.");
+    let mut stories: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+    for event in case.evidence.events.iter().filter(of_sessions) {
+        stories.entry(&event.subject).or_default().push(event);
+    }
     for session in &case.evidence.sessions {
         let Some(found) = &session.found else { continue };
-        let mut story = stories.remove(session.id.as_str()).unwrap_or_default();
-        story.sort_by_key(|event| event.sequence);
-        if let Some(text) = broken_sequence(&story) {
-            case.broken("sequences have no gap and no repeat", &session.id, text);
-        }
+        let story = stories.remove(session.id.as_str()).unwrap_or_default();
         if let Some(stray) = story.iter().find(|event| event.merchant != session.merchant) {
             case.broken("events stay with their merchant", &session.id, stray.id.as_str());
         }
@@ -43,17 +53,6 @@ fn events_tell_each_sessions_story(case: &mut Case<'_>) {
     for (session, story) in stories {
         case.broken("events are about sessions that exist", session, format!("{} events", story.len()));
     }
-}
-
-/// Other events about a session may count along or have numbers of their own.
-fn broken_sequence(in_order: &[&Event]) -> Option<String> {
-    let numbers = |all: bool| {
-        let told = in_order.iter().filter(|event| all || event.kind.starts_with("checkout.session."));
-        told.map(|event| event.sequence).collect::<Vec<_>>()
-    };
-    let complete = |numbers: &[i64]| numbers.iter().zip(1..).all(|(number, place)| *number == place);
-    let (own, all) = (numbers(false), numbers(true));
-    (!complete(&own) && !complete(&all)).then(|| format!("{own:?}, with others {all:?}"))
 }
 
 /// The status that an event's name stands for, when it is an end.

@@ -4,6 +4,7 @@
 
 mod events;
 mod money;
+mod refunds;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -116,11 +117,13 @@ pub struct Event {
     pub id: String,
     pub merchant: usize,
     pub kind: String,
-    /// The session it is about.
-    pub session: Option<String>,
+    /// The session or refund it is about.
+    pub subject: String,
     pub sequence: i64,
     /// The session's status in it.
     pub status: Option<String>,
+    /// The provider payment that a refund gives back.
+    pub payment: Option<String>,
     pub body: [u8; 8],
 }
 
@@ -196,6 +199,7 @@ pub fn violations(evidence: &Evidence) -> Vec<Violation> {
     };
     sessions::check(&mut case);
     money::check(&mut case);
+    refunds::check(&mut case);
     events::check(&mut case);
     case.found
 }
