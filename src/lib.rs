@@ -10,6 +10,7 @@
 //! - [`tenancy`], [`catalog`], [`customers`], [`subscriptions`], [`invoices`], [`payments`]: a slice per noun
 //! - [`razorpay`]: the provider's client; [`inbox`]: its events; [`sandbox`]: a simulator of it
 //! - [`webhooks`]: events to merchants
+//! - [`metrics`]: counters and gauges
 //! - [`http`], [`db`], [`worker`], [`kit`]: what the slices stand on
 //! - [`cli`]: one file per command
 
@@ -24,6 +25,7 @@ pub mod http;
 pub mod inbox;
 pub mod invoices;
 pub mod kit;
+pub mod metrics;
 pub mod payments;
 pub mod razorpay;
 pub mod sandbox;

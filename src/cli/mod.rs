@@ -12,13 +12,16 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     app::{App, Parts},
     config::{self, Config, LogFormat},
     db,
     kit::{clock::Clock, ids::Ids, secret::Sealer},
+    metrics::{CountAlerts, Metrics},
     razorpay, webhooks,
     worker::Wake,
 };
@@ -83,6 +86,7 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
         wake: Wake::default(),
+        metrics: Metrics::install(),
         clock,
         ids,
         config: config.clone(),
@@ -93,15 +97,19 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("CHECKOUTD_LOG")?;
     let filter = filter.add_directive(db::QUIET_NOTICES.parse()?);
-    let registry = tracing_subscriber::registry().with(filter);
+    // Alerts are counted even if the log leaves them out.
+    let registry = tracing_subscriber::registry().with(CountAlerts.with_filter(LevelFilter::WARN));
     match config.log_format {
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().with_writer(std::io::stderr).with_filter(filter)).try_init()?;
+        }
         LogFormat::Pretty => registry
             .with(
                 fmt::layer()
                     .with_target(false)
                     .with_ansi(std::io::stderr().is_terminal())
-                    .with_writer(std::io::stderr),
+                    .with_writer(std::io::stderr)
+                    .with_filter(filter),
             )
             .try_init()?,
     }

@@ -12,6 +12,7 @@ mod deliveries;
 mod health;
 mod inbox;
 mod journey;
+mod metrics;
 mod provider;
 mod razorpay_webhook;
 mod reads;

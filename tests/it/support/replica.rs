@@ -6,6 +6,7 @@ use checkoutd::{
     app::{App, Parts},
     db, http,
     kit::{ids::Ids, secret::Sealer},
+    metrics::Metrics,
     webhooks, worker,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ impl TestApp {
             razorpay: first.razorpay.clone(),
             egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
             wake: worker::Wake::default(),
+            metrics: Metrics::detached().0,
             ids,
             config: first.config.clone(),
         });
