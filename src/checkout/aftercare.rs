@@ -16,18 +16,19 @@ use crate::{
     tenancy,
 };
 
-/// Settles what has come since the end, and says when to look again: not at all when nobody ever tried to pay.
+/// Settles what has come since the end, and says when to look again: once more when nobody tried to pay so far.
 pub async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let now = app.clock.now();
     if session.state.link_id.is_none() {
         return Ok(None);
     }
     let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::CanWait).await?;
-    if schedule::is_first_aftercare(session, now) {
+    let is_first = schedule::is_first_aftercare(session, now);
+    if is_first {
         close_other_links(app, session).await?;
         note_missing_webhook(app, session).await?;
     }
-    Ok(if answer.attempted { schedule::aftercare(session, now) } else { None })
+    Ok(if answer.attempted || is_first { schedule::aftercare(session, now) } else { None })
 }
 
 /// Razorpay promises one link per reference. Should there be another all the same, nobody may pay on it, and who

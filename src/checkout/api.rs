@@ -266,6 +266,7 @@ async fn read(
         tokio::select! {
             () = ended => {}
             () = app.clock.sleep(left.min(WAIT_STEP)) => {}
+            () = app.wake.stopping() => return Ok(Json(SessionResponse::new(session, now, stale))),
         }
     }
 }

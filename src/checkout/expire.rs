@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use super::{
     aftercare, cancel,
@@ -19,7 +20,7 @@ use crate::{
     kit::checkpoint,
     razorpay::ProviderError,
     tenancy,
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Looks at every session whose `check_at` has come.
@@ -53,6 +54,16 @@ impl Job for CheckSessions {
         };
         checkpoint::reach("check.looked");
         Ok(store::finish_check(&app.pool, &lease, next, failed).await?)
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

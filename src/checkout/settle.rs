@@ -165,7 +165,10 @@ pub fn announce(app: &App, settled: &Settled) {
                 app.wake.session_ended();
             }
         }
-        Decision::Refund(_) => app.wake.notify(Work::Refunds),
+        Decision::Refund(_) => {
+            app.wake.notify(Work::Refunds);
+            app.wake.notify(Work::Deliveries);
+        }
         _ => {}
     }
     if settled.session.state.link_state == LinkState::Closing {
@@ -347,12 +350,13 @@ impl Step<'_> {
         let refund = payments::NewRefund {
             id: self.app.ids.next(),
             session: self.session.id.into(),
+            payment: self.session.payment,
+            invoice: self.session.invoice,
             connection: self.session.connection,
-            payment: payment.clone(),
-            reason: reason.as_str(),
-            already_made: reason == RefundReason::RefundedAlready,
+            captured: payment.clone(),
+            reason: reason.into(),
         };
-        Ok(payments::insert_refund_in(self.tx, self.session.scope, &refund, self.now).await?)
+        Ok(payments::record_refund_in(self.app, self.tx, self.session.scope, refund, self.now).await?)
     }
 
     async fn record_failed_attempt(
@@ -398,6 +402,17 @@ impl Step<'_> {
         webhooks::emit_in(self.tx, self.session.scope, &event, &webhooks::delivery_ids(&self.app.ids))
             .await?;
         Ok(())
+    }
+}
+
+impl From<RefundReason> for payments::RefundReason {
+    fn from(reason: RefundReason) -> Self {
+        match reason {
+            RefundReason::LatePayment => Self::LatePayment,
+            RefundReason::DuplicatePayment => Self::DuplicatePayment,
+            RefundReason::AmountMismatch => Self::AmountMismatch,
+            RefundReason::RefundedAlready => Self::RefundedAlready,
+        }
     }
 }
 

@@ -681,3 +681,16 @@ pub async fn finish_check(
     .await?;
     Ok(())
 }
+
+/// Ends leases whose steps were dropped.
+pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- checkout.release_any_scope
+        update checkout_sessions set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

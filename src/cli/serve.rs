@@ -1,5 +1,7 @@
 //! `checkoutd serve`
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -47,11 +49,24 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All of it together; a supervisor that sends SIGKILL after 15 seconds never has to.
+const STOP_TIMEOUT: Duration = Duration::from_secs(14);
+
 /// Stops claiming and accepting, waits for what is under way, closes the pool.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the process ends: what is dropped here is dropped all the same"
+)]
 pub async fn stop(app: &App, tasks: TaskTracker, shutdown: &CancellationToken) {
     tracing::info!("stopping");
     shutdown.cancel();
+    app.wake.stop();
     tasks.close();
-    tasks.wait().await;
-    app.pool.close().await;
+    let stopped = async {
+        tasks.wait().await;
+        app.pool.close().await;
+    };
+    if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
+        tracing::warn!("stopped before everything had come to its end");
+    }
 }

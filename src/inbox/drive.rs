@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use super::{
     content::Content,
@@ -14,7 +15,7 @@ use crate::{
     checkout::{self, ReconcileError, SessionId, SettleError},
     db::{self, TransactError},
     kit::{backoff, checkpoint},
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Drives events that could not be settled when they came.
@@ -69,6 +70,16 @@ impl Job for DriveInbox {
             };
         }
         Ok(finish(app, &lease, driven).await?)
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn settle_event_in(app: &App, tx: &mut Tx, event: &Stored) -> Result<D
         Meaning::Nothing => ("ignored", Driven::Done),
         Meaning::Unusable => parked("unusable_payment"),
         Meaning::Refund(refund) => {
-            let ours = payments::note_refund_in(tx, scope, &refund, now).await?;
+            let ours = payments::note_refund_in(app, tx, scope, &refund, now).await?;
             (if ours { "refund_noted" } else { "foreign" }, Driven::Done)
         }
         Meaning::News(news) => match settle_in(app, tx, event, news).await? {

@@ -168,6 +168,20 @@ pub async fn put_back(
     Ok(())
 }
 
+/// Ends leases whose steps were dropped; that was none of the events' failures.
+pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- inbox.release_any_scope
+        update inbox
+        set failure_count = failure_count - 1, lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// Gives an event up, if the lease still holds; whether it did.
 pub async fn park(
     pool: &Pool,

@@ -6,7 +6,8 @@ use axum::{Json, Router, extract::State, routing::get};
 use serde::Deserialize;
 
 use super::{
-    Attempt, DestinationType, PaymentGateway, PaymentId, PaymentMethodType, store, view::PaymentResponse,
+    Attempt, DestinationType, PaymentGateway, PaymentId, PaymentMethodType, refunds, store,
+    view::PaymentResponse,
 };
 use crate::{
     app::App,
@@ -18,7 +19,10 @@ use crate::{
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new().route("/payments", get(list)).route("/payments/{id}", get(read))
+    Router::new()
+        .route("/payments", get(list))
+        .route("/payments/{id}", get(read))
+        .merge(refunds::api::router())
 }
 
 async fn read(

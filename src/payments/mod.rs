@@ -3,7 +3,7 @@
 pub mod api;
 mod facts;
 mod payment;
-mod refund;
+mod refunds;
 mod store;
 mod view;
 
@@ -11,7 +11,10 @@ pub use facts::{
     Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, was_told_by_webhook,
 };
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
-pub use refund::{NewRefund, RefundId, RefundNews, SendRefunds, insert_refund_in, note_refund_in};
+pub use refunds::{
+    NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, note_refund_in,
+    record_refund_in,
+};
 
 use crate::http::Named;
 

@@ -1,13 +1,11 @@
-//! SQL of payments, provider payments and refunds.
+//! SQL of payments and provider payments.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Uuid;
 
 use super::{
-    Attempt, DestinationType, Payment, PaymentGateway, PaymentId, PaymentMethodType,
-    facts::ProviderPayment,
-    refund::{Lease, NewRefund, Outcome, RefundNews},
+    Attempt, DestinationType, Payment, PaymentGateway, PaymentId, PaymentMethodType, facts::ProviderPayment,
 };
 use crate::{
     db::{
@@ -104,135 +102,6 @@ pub async fn insert_failed_attempt(
         now,
     )
     .execute(tx)
-    .await?;
-    Ok(())
-}
-
-pub async fn insert_refund(
-    tx: &mut Tx,
-    scope: Scope,
-    refund: &NewRefund,
-    now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- payments.insert_refund
-        insert into refunds (environment_id, id, provider_payment_id, session_id, connection_id, amount_minor, currency,
-            refund_status, reason, attempt_count, next_attempt_at, succeeded_at, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, case when $8 then 'SUCCEEDED' else 'PENDING' end, $9, 0, $10::timestamptz,
-            case when $8 then $10::timestamptz end, $10, $10)",
-        Uuid::from(scope.environment),
-        Uuid::from(refund.id),
-        refund.payment.provider_payment_id,
-        refund.session,
-        Uuid::from(refund.connection),
-        refund.payment.amount.minor,
-        refund.payment.amount.currency.lower(),
-        refund.already_made,
-        refund.reason,
-        now,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// A refund that succeeded stays so, whatever arrives later.
-pub async fn note_refund(
-    tx: &mut Tx,
-    scope: Scope,
-    news: &RefundNews,
-    status: &str,
-    now: DateTime<Utc>,
-) -> Result<bool, db::Error> {
-    let done = sqlx::query!(
-        "-- payments.note_refund
-        update refunds
-        set refund_status = $3, gateway_refund_id = $4, updated_at = $5,
-            succeeded_at = case when $3 = 'SUCCEEDED' then $5 else succeeded_at end
-        where environment_id = $1 and provider_payment_id = $2 and refund_status <> 'SUCCEEDED'
-            and (gateway_refund_id = $4 or id = $6
-                or (gateway_refund_id is null and amount_minor = $7 and $3 = 'SUCCEEDED'))",
-        Uuid::from(scope.environment),
-        news.provider_payment_id,
-        status,
-        news.gateway_refund_id,
-        now,
-        news.receipt.map(Uuid::from),
-        news.amount_minor,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-pub async fn claim_due_refunds_any_scope(
-    pool: &Pool,
-    now: DateTime<Utc>,
-    lease_expires_at: DateTime<Utc>,
-    token: Uuid,
-    limit: i64,
-) -> Result<Vec<Lease>, db::Error> {
-    let rows = sqlx::query!(
-        "-- payments.claim_due_refunds_any_scope
-        with due as (
-            select environment_id, id
-            from refunds
-            where refund_status in ('PENDING', 'PROCESSING') and next_attempt_at <= $1
-                and (lease_expires_at is null or lease_expires_at <= $1)
-            order by next_attempt_at
-            limit $4
-            for update skip locked
-        )
-        update refunds r
-        set lease_token = $3, lease_expires_at = $2
-        from due d, environments e
-        where r.environment_id = d.environment_id and r.id = d.id and e.id = d.environment_id
-        returning e.tenant_id, r.environment_id, r.id, r.connection_id, r.provider_payment_id, r.gateway_refund_id,
-            r.amount_minor, r.attempt_count",
-        now,
-        lease_expires_at,
-        token,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    let leases = rows.into_iter().map(|row| Lease {
-        scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
-        id: row.id.into(),
-        connection: row.connection_id.into(),
-        provider_payment_id: row.provider_payment_id,
-        gateway_refund_id: row.gateway_refund_id,
-        amount_minor: row.amount_minor,
-        attempt_count: row.attempt_count,
-        token,
-    });
-    Ok(leases.collect())
-}
-
-/// Writes a try's outcome. A worker that lost its lease, and a refund that a webhook settled, change nothing.
-pub async fn finish_refund(
-    pool: &Pool,
-    lease: &Lease,
-    outcome: &Outcome<'_>,
-    now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- payments.finish_refund
-        update refunds
-        set refund_status = $4, gateway_refund_id = coalesce($5, gateway_refund_id), last_error = $6,
-            attempt_count = attempt_count + 1, next_attempt_at = $7, lease_token = null, lease_expires_at = null,
-            succeeded_at = case when $4 = 'SUCCEEDED' then $8 else succeeded_at end, updated_at = $8
-        where environment_id = $1 and id = $2 and lease_token = $3 and refund_status in ('PENDING', 'PROCESSING')",
-        Uuid::from(lease.scope.environment),
-        Uuid::from(lease.id),
-        lease.token,
-        outcome.status,
-        outcome.gateway_refund_id,
-        outcome.error,
-        outcome.next_attempt_at,
-        now,
-    )
-    .execute(pool)
     .await?;
     Ok(())
 }

@@ -326,12 +326,29 @@ impl Client {
         let path = format!("v1/payments/{}/refund", Self::plain(&refund.payment_id)?);
         let body =
             CreateRefund { amount: refund.amount_minor, speed: "normal", receipt: &refund.idempotency_key };
-        self.retry(credentials, Call::Refund, self.deadline(), || {
-            self.request(Method::POST, &path, credentials)
-                .header("X-Refund-Idempotency", &refund.idempotency_key)
-                .json(&body)
-        })
-        .await
+        let made: Refund = self
+            .retry(credentials, Call::Refund, self.deadline(), || {
+                self.request(Method::POST, &path, credentials)
+                    .header("X-Refund-Idempotency", &refund.idempotency_key)
+                    .json(&body)
+            })
+            .await?;
+        let fits = Self::plain(&made.id).is_ok()
+            && made.payment_id == refund.payment_id
+            && made.amount == refund.amount_minor;
+        if fits { Ok(made) } else { Err(ProviderError::Unknown("the answer is about another refund".into())) }
+    }
+
+    /// The refunds of a payment, whoever made them, newest first. At most 100, far more than a payment has.
+    pub async fn payment_refunds(
+        &self,
+        credentials: &Credentials,
+        payment_id: &str,
+    ) -> Result<Vec<Refund>, ProviderError> {
+        let path = format!("v1/payments/{}/refunds?count=100", Self::plain(payment_id)?);
+        let mut list: Collection<Refund> = self.read(credentials, &path).await?;
+        list.items.retain(|refund| refund.payment_id == payment_id && Self::plain(&refund.id).is_ok());
+        Ok(list.items)
     }
 
     /// A refund.

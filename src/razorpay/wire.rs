@@ -111,6 +111,9 @@ pub struct Refund {
     pub payment_id: String,
     /// Minor units.
     pub amount: i64,
+    /// Whatever the one who made it called it; ours have their idempotency key here.
+    #[serde(default)]
+    pub receipt: Option<String>,
     /// Where it is in its life.
     pub status: RefundStatus,
 }

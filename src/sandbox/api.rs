@@ -127,6 +127,11 @@ async fn run(
             tokio::time::sleep(Duration::from_millis(delay_ms)).await;
             work()
         }
+        Some(FaultKind::Twice) => {
+            let reply = work();
+            shared.books().repeat_newest_link();
+            reply
+        }
         Some(FaultKind::OtherAmount) => with_other_amount(work()),
     };
     reply.into_response()

@@ -30,7 +30,7 @@ pub(super) struct Books {
     pub(super) ledger: Ledger,
     link_by_id: HashMap<String, usize>,
     link_by_slug: HashMap<String, usize>,
-    link_by_reference: HashMap<(String, String), usize>,
+    link_by_reference: HashMap<(String, String), Vec<usize>>,
     pub(super) order_by_id: HashMap<String, usize>,
     pub(super) payment_by_id: HashMap<String, usize>,
     pub(super) payments_by_order: HashMap<String, Vec<usize>>,
@@ -130,18 +130,32 @@ impl Books {
             cancelled_at: 0,
             expired_at: 0,
         };
+        let answer = wire::link(&link, LinkView::Created);
+        self.insert_link(link);
+        Ok(answer)
+    }
+
+    /// What Razorpay promises never to do: a second link like the newest one, under the same reference.
+    pub fn repeat_newest_link(&mut self) {
+        let Some(newest) = self.ledger.links.last().cloned() else { return };
+        let slug = self.ids.alphanumeric(8);
+        let short_url = format!("{}/l/{slug}", self.public_url);
+        let id = self.ids.next("plink_");
+        self.insert_link(Link { id, slug, short_url, ..newest });
+    }
+
+    fn insert_link(&mut self, link: Link) {
         let index = self.ledger.links.len();
         self.link_by_id.insert(link.id.clone(), index);
         self.link_by_slug.insert(link.slug.clone(), index);
         if !link.terms.reference_id.is_empty() {
-            self.link_by_reference.insert(reference, index);
+            let reference = (link.account_id.clone(), link.terms.reference_id.clone());
+            self.link_by_reference.entry(reference).or_default().push(index);
         }
         if link.terms.expire_by != 0 {
             self.expiring.insert((link.terms.expire_by, index));
         }
-        let answer = wire::link(&link, LinkView::Created);
         self.ledger.links.push(link);
-        Ok(answer)
     }
 
     pub fn fetch_link(&mut self, account: &Account, id: &str) -> Result<Value, WireError> {
@@ -172,12 +186,11 @@ impl Books {
             page.map(|link| wire::link(link, LinkView::Listed)).collect()
         };
         let found = match &filter.reference_id {
-            // References are unique: no need to look through everything.
+            // No need to look through everything.
             Some(reference) if !reference.is_empty() => {
                 let key = (account.account_id.clone(), reference.clone());
-                listed(
-                    &mut self.link_by_reference.get(&key).map(|index| &self.ledger.links[*index]).into_iter(),
-                )
+                let indices = self.link_by_reference.get(&key).into_iter().flatten();
+                listed(&mut indices.rev().map(|index| &self.ledger.links[*index]))
             }
             _ => listed(&mut self.ledger.links.iter().rev()),
         };
@@ -263,7 +276,7 @@ impl Books {
     /// A link of any business by id or `reference_id`.
     pub fn find_link(&self, id_or_reference: &str) -> Result<usize, SandboxError> {
         let by_reference = |account: &Account| {
-            self.link_by_reference.get(&(account.account_id.clone(), id_or_reference.to_owned()))
+            self.link_by_reference.get(&(account.account_id.clone(), id_or_reference.to_owned()))?.first()
         };
         self.link_by_id
             .get(id_or_reference)

@@ -93,6 +93,8 @@ pub enum FaultKind {
         /// Milliseconds of real time.
         delay_ms: u64,
     },
+    /// Does the work of a create twice, as Razorpay promises not to: two links under one reference.
+    Twice,
     /// Does the work and answers with another amount than was recorded.
     OtherAmount,
 }

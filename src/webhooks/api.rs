@@ -167,6 +167,7 @@ async fn list_deliveries(
 struct EventQuery {
     event_type: Option<String>,
     checkout_session_id: Option<String>,
+    refund_id: Option<String>,
     limit: Option<i64>,
     offset: Option<i64>,
 }
@@ -180,12 +181,23 @@ async fn list_events(
     let event_type = query.event_type.map(|name| name.parse::<EventType>()).transpose();
     let event_type =
         event_type.map_err(|error| ApiError::validation("event_type", &format!("must be known: {error}")))?;
-    let subject = query.checkout_session_id.map(|id| {
-        let malformed =
-            || ApiError::validation("checkout_session_id", "must be the id of a checkout session");
-        ids::decode("chk", &id).ok_or_else(malformed)
-    });
-    let filter = EventFilter { event_type, subject: subject.transpose()? };
+    let subject = match (query.checkout_session_id, query.refund_id) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::validation(
+                "refund_id",
+                "must be absent when checkout_session_id is given",
+            ));
+        }
+        (Some(id), None) => Some(ids::decode("chk", &id).ok_or_else(|| {
+            ApiError::validation("checkout_session_id", "must be the id of a checkout session")
+        })?),
+        (None, Some(id)) => Some(
+            ids::decode("refund", &id)
+                .ok_or_else(|| ApiError::validation("refund_id", "must be the id of a refund"))?,
+        ),
+        (None, None) => None,
+    };
+    let filter = EventFilter { event_type, subject };
     let (bodies, total) = store::list_event_bodies(&app.pool, caller.scope, filter, request).await?;
     let items = bodies.into_iter().map(|body| parse_body(&body)).collect::<Result<_, _>>()?;
     Ok(Json(Page::new(items, total, request)))

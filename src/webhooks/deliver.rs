@@ -21,7 +21,7 @@ use crate::{
     db,
     kit::checkpoint,
     tenancy::{Mode, Scope},
-    worker::{Job, Work},
+    worker::{Job, Leased, Work},
 };
 
 /// Twice the total deadline of a request: by then the worker that held it is gone or has recorded it.
@@ -133,6 +133,16 @@ impl Job for Deliver {
         // The endpoint has a free place again; what waits for it need not wait for the next poll.
         app.wake.notify(Work::Deliveries);
         Ok(())
+    }
+
+    async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
+        Ok(store::release_deliveries_any_scope(&app.pool, tokens).await?)
+    }
+}
+
+impl Leased for Lease {
+    fn token(&self) -> Uuid {
+        self.token
     }
 }
 

@@ -592,3 +592,16 @@ pub async fn cancel_claimed_delivery(
     .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Ends leases whose steps were dropped.
+pub async fn release_deliveries_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- webhooks.release_deliveries_any_scope
+        update deliveries set lease_token = null, lease_expires_at = null
+        where lease_token = any($1)",
+        tokens,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,18 +1,29 @@
 //! The driver loop: claim as much as there are free slots, step each in its own task, wait for more.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use futures::FutureExt;
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Work;
 use crate::{app::App, kit::backoff::jittered};
+
+/// Steps under way at shutdown get this long; then they are dropped and their leases given back.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A claimed row.
+pub trait Leased: Send + 'static {
+    /// What the claim wrote into the row; rows of one claim share it.
+    fn token(&self) -> Uuid;
+}
 
 /// A kind of work that rows ask for. A claimed row carries a lease (token and expiry) that every finishing
 /// UPDATE names, so that a worker that lost its lease writes nothing and any number of replicas can run.
 pub trait Job: Send + Sync + 'static {
     /// A claimed row.
-    type Lease: Send + 'static;
+    type Lease: Leased;
     /// Which hints wake it.
     const WORK: Work;
     /// Rows that one process works on at a time.
@@ -25,13 +36,16 @@ pub trait Job: Send + Sync + 'static {
 
     /// Does one row's work and finishes or reschedules it. An error leaves the row to its lease's expiry.
     fn step(&self, app: &App, lease: Self::Lease) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Gives back leases of steps that will not come to their end, so that another process need not wait.
+    fn release(&self, app: &App, tokens: &[Uuid]) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// Runs `job` until `shutdown`, then waits for the steps under way.
 pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
     let job = Arc::new(job);
     let slots = Arc::new(Semaphore::new(J::SLOTS));
-    let steps = TaskTracker::new();
+    let mut steps = Steps { tasks: JoinSet::new(), tokens: HashMap::new() };
     while !shutdown.is_cancelled() {
         let claimed = match job.claim(&app, slots.available_permits()).await {
             Ok(leases) => leases,
@@ -42,14 +56,15 @@ pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
         };
         let idle = claimed.is_empty();
         for lease in claimed {
-            let (app, job) = (app.clone(), Arc::clone(&job));
             // Never waits: no more was claimed than there were permits. The semaphore is never closed.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            steps.spawn(async move {
-                step_caught(app, job, lease).await;
+            let (app, job, token) = (app.clone(), Arc::clone(&job), lease.token());
+            steps.start(token, async move {
+                step_caught(&app, &*job, lease).await;
                 drop(slot);
             });
         }
+        steps.reap();
         if idle || slots.available_permits() == 0 {
             let pause = jittered(J::POLL, 0.2, app.ids.fraction());
             tokio::select! {
@@ -61,20 +76,62 @@ pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
             }
         }
     }
-    steps.close();
-    steps.wait().await;
+    let left = steps.drain().await;
+    if !left.is_empty() {
+        tracing::warn!(worker.work = ?J::WORK, claims = left.len(), "steps did not end in time: giving their leases back");
+        if let Err(error) = job.release(&app, &left).await {
+            tracing::warn!(worker.work = ?J::WORK, error = format!("{error:#}"), "leases were not given back and will expire");
+        }
+    }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a panic in one step must not end the worker; the handle is awaited"
-)]
-async fn step_caught<J: Job>(app: App, job: Arc<J>, lease: J::Lease) {
-    let done = tokio::spawn(async move { job.step(&app, lease).await }).await;
-    match done {
+/// The steps under way, with the claim that each belongs to.
+struct Steps {
+    tasks: JoinSet<()>,
+    tokens: HashMap<tokio::task::Id, Uuid>,
+}
+
+impl Steps {
+    fn start(&mut self, token: Uuid, step: impl Future<Output = ()> + Send + 'static) {
+        self.tokens.insert(self.tasks.spawn(step).id(), token);
+    }
+
+    fn reap(&mut self) {
+        while let Some(done) = self.tasks.try_join_next_with_id() {
+            self.forget(done);
+        }
+    }
+
+    fn forget(&mut self, done: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        self.tokens.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
+    }
+
+    /// Waits for the steps, but not for ever; the claims whose steps were dropped.
+    async fn drain(mut self) -> Vec<Uuid> {
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
+        loop {
+            tokio::select! {
+                done = self.tasks.join_next_with_id() => match done {
+                    Some(done) => self.forget(done),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        self.tasks.shutdown().await;
+        let mut tokens: Vec<_> = self.tokens.into_values().collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
+    }
+}
+
+/// A panic in one step must not end the worker; its row is left to the lease's expiry.
+async fn step_caught<J: Job>(app: &App, job: &J, lease: J::Lease) {
+    match AssertUnwindSafe(job.step(app, lease)).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(worker.work = ?J::WORK, error = format!("{error:#}"), "step failed"),
-        Err(panic) => tracing::error!(worker.work = ?J::WORK, error = %panic, "step panicked"),
+        Err(_) => tracing::error!(worker.work = ?J::WORK, alert = "step_panicked", "step panicked"),
     }
 }
 

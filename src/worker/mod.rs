@@ -3,7 +3,7 @@
 mod drive;
 mod wake;
 
-pub use drive::{Job, drain, drive};
+pub use drive::{Job, Leased, drain, drive};
 pub use wake::{Wake, Work};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

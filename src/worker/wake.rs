@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A kind of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub struct Wake {
     refunds: Notify,
     sweep: Notify,
     session_ended: Notify,
+    stopping: CancellationToken,
 }
 
 impl Wake {
@@ -54,6 +56,16 @@ impl Wake {
     /// Says that some session of this process reached its end.
     pub fn session_ended(&self) {
         self.session_ended.notify_waiters();
+    }
+
+    /// Says that the process stops: who waits for something answers now.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Resolves once the process stops.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// Resolves when some session of this process ends after this call.

@@ -6,7 +6,7 @@ use ::metrics::{LocalRecorderGuard, set_default_local_recorder};
 use axum::http::Method;
 use checkoutd::{
     metrics::CountAlerts,
-    sandbox::{FaultKind, FaultRule, Faults, Op, WebhookFaults},
+    sandbox::{FaultKind, FaultRule, Faults, Op, PayRequest, WebhookFaults},
 };
 use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusRecorder;
@@ -54,31 +54,41 @@ async fn what_happens_is_counted_once() {
         merchant.post_signed(body.clone(), WEBHOOK_SECRET).await.expect(200);
     }
     merchant.post_signed("[]", WEBHOOK_SECRET).await.expect(400);
+    app.sandbox
+        .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
+        .unwrap();
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
     let path = format!("/v1/checkout/sessions/{}/cancel", unpaid["id"].as_str().unwrap());
     merchant.post_empty(&path).await.expect(200);
     let lines = scrape(&merchant).await;
     for line in [
-        // authorized, captured, order.paid and payment_link.paid; then our own.
-        "checkoutd_webhooks_received_total{outcome=\"nothing_to_do\"} 1",
-        "checkoutd_webhooks_received_total{outcome=\"settled\"} 3",
+        // authorized, captured, order.paid and payment_link.paid; all but the last again, late; then our own.
+        "checkoutd_webhooks_received_total{outcome=\"nothing_to_do\"} 2",
+        "checkoutd_webhooks_received_total{outcome=\"settled\"} 5",
         "checkoutd_webhooks_received_total{outcome=\"rejected_signature\"} 3",
         "checkoutd_webhooks_received_total{outcome=\"parked\"} 1",
         "checkoutd_webhooks_received_total{outcome=\"repeat\"} 1",
         "checkoutd_webhooks_received_total{outcome=\"malformed\"} 1",
+        "checkoutd_facts_total{decision=\"refund\",cause=\"webhook\"} 1",
+        "checkoutd_refunds_total{outcome=\"refund.created\"} 1",
+        "checkoutd_refunds_total{outcome=\"refund.succeeded\"} 1",
+        "checkoutd_provider_calls_total{call=\"refund\",outcome=\"ok\"} 1",
         "checkoutd_facts_total{decision=\"applied\",cause=\"create\"} 2",
         "checkoutd_facts_total{decision=\"applied\",cause=\"webhook\"} 1",
-        "checkoutd_facts_total{decision=\"already_applied\",cause=\"webhook\"} 2",
+        "checkoutd_facts_total{decision=\"already_applied\",cause=\"webhook\"} 3",
         "checkoutd_facts_total{decision=\"applied\",cause=\"cancel\"} 1",
         "checkoutd_sessions_ended_total{status=\"completed\",cause=\"webhook\"} 1",
         "checkoutd_sessions_ended_total{status=\"expired\",cause=\"cancel\"} 1",
         "checkoutd_provider_calls_total{call=\"create\",outcome=\"ok\"} 2",
         "checkoutd_provider_calls_total{call=\"cancel\",outcome=\"ok\"} 1",
         "checkoutd_deliveries_total{outcome=\"retry\"} 1",
-        "checkoutd_deliveries_total{outcome=\"delivered\"} 2",
         "checkoutd_alerts_total{alert=\"inbox_parked\"} 1",
     ] {
         has(&lines, line);
     }
+    let delivered = receiver.event_types().len() - 1;
+    has(&lines, &format!("checkoutd_deliveries_total{{outcome=\"delivered\"}} {delivered}"));
     app.finish().await;
 }
 

@@ -26,6 +26,8 @@ use super::{Merchant, actors, audit, clock::MockClock};
 pub const KEY_SECRET: &str = "canary-razorpay-key-secret";
 pub const WEBHOOK_SECRET: &str = "canary-razorpay-webhook-secret";
 
+pub const ENCRYPTION_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 pub struct TestApp {
     app: App,
     clock: MockClock,
@@ -33,6 +35,7 @@ pub struct TestApp {
     pub base_url: String,
     /// Counts for this app once it is the thread's local recorder.
     pub recorder: Arc<metrics_exporter_prometheus::PrometheusRecorder>,
+    pub database_url: String,
     database: String,
     canaries: std::sync::Mutex<Vec<String>>,
     shutdown: CancellationToken,
@@ -44,6 +47,8 @@ pub struct TestApp {
 #[derive(Default)]
 pub struct Settings {
     pub variables: Vec<(&'static str, &'static str)>,
+    /// Starts the clock so much behind the system's, for tests that run the binary beside; else at a fixed time.
+    pub behind: Option<TimeDelta>,
 }
 
 impl TestApp {
@@ -53,7 +58,7 @@ impl TestApp {
 
     pub async fn start_with(settings: Settings) -> Self {
         let (url, database) = super::db::create().await;
-        let clock = MockClock::new();
+        let clock = settings.behind.map_or_else(MockClock::new, MockClock::behind);
         let sandbox = start_sandbox(&clock).await;
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
@@ -71,10 +76,9 @@ impl TestApp {
         let (metrics, recorder) = Metrics::detached();
         let ids = Ids::seeded(7, app_clock.clone());
         let app = App::new(Parts {
-            pool: db::connect(&url.into(), 8).unwrap(),
+            pool: db::connect(&url.as_str().into(), 8).unwrap(),
             clock: app_clock.clone(),
-            sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
-                .unwrap(),
+            sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: razorpay::Client::new(
                 config.razorpay_base_url.clone(),
                 ids.clone(),
@@ -100,6 +104,7 @@ impl TestApp {
             sandbox,
             base_url,
             recorder,
+            database_url: url,
             database,
             canaries,
             shutdown,

@@ -2,7 +2,7 @@
 
 use checkoutd::{
     db::Pool,
-    sandbox::{Ledger, LinkStatus},
+    sandbox::{Ledger, LinkStatus, RefundStatus},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, types::Uuid};
@@ -119,6 +119,19 @@ const QUERIES: &[(&str, &str)] = &[
          where (f.fate = 'refund') <> (r.id is not null) or r.amount_minor <> f.amount_minor or r.currency <> f.currency",
     ),
     (
+        "I5 a refund's events have no gap, and the last one tells its state",
+        "select r.id::text || ' ' || r.refund_status from refunds r
+         left join lateral (select count(*) as told, coalesce(max(e.sequence), 0) as last,
+                array_agg(e.event_type order by e.sequence) as types from events e
+             where e.environment_id = r.environment_id and e.subject_id = r.id) e on true
+         where r.event_count <> e.told or r.event_count <> e.last
+            or (r.refund_status = 'SUCCEEDED') <> (e.types[e.last] = 'refund.succeeded')
+            or (r.refund_status = 'FAILED' and e.types[e.last] <> 'refund.failed')
+            or e.types[1] <> case r.reason when 'late_payment' then 'payment.late' else 'refund.created' end
+            or (select count(*) from unnest(e.types) as type where type in ('refund.created', 'refund.succeeded'))
+                <> case r.refund_status when 'SUCCEEDED' then 2 else 1 end",
+    ),
+    (
         "invoice numbers have no gap",
         "select c.environment_id::text from invoice_counters c
          where c.last_number <> (select count(*) from invoices i
@@ -186,6 +199,43 @@ async fn ledger_violations(pool: &Pool, ledger: &Ledger, now: DateTime<Utc>) -> 
         // Quiescence: a webhook or the deadline's read has had its chance.
         if !is_known && now - captured_at > TimeDelta::minutes(30) {
             found.push(format!("I1 captured payment {} is not accounted for", payment.id));
+        }
+    }
+    found.extend(refund_violations(pool, ledger).await);
+    found
+}
+
+/// I1 and I24 on the provider's side: what we call given back is, and only what must go back is sent.
+async fn refund_violations(pool: &Pool, ledger: &Ledger) -> Vec<String> {
+    let mut found = Vec::new();
+    let rows = sqlx::query(
+        "select f.provider_payment_id, f.fate, f.amount_minor, r.refund_status from provider_payments f
+         left join refunds r on r.environment_id = f.environment_id and r.provider_payment_id = f.provider_payment_id",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    for row in rows {
+        let (id, fate): (String, String) = (row.get(0), row.get(1));
+        // Events that a test made up are about payments that the provider does not know.
+        if !ledger.payments.iter().any(|payment| payment.id == id) {
+            continue;
+        }
+        let refunds = || ledger.refunds.iter().filter(|refund| refund.payment_id == id);
+        let given_back: i64 = refunds()
+            .filter(|refund| refund.status == RefundStatus::Processed)
+            .map(|refund| refund.amount)
+            .sum();
+        if given_back > row.get::<i64, _>(2) {
+            found.push(format!("I24 more than was captured went back of {id}"));
+        }
+        if row.get::<Option<String>, _>(3).as_deref() == Some("SUCCEEDED")
+            && given_back != row.get::<i64, _>(2)
+        {
+            found.push(format!("I1 {id} is said to have gone back, and {given_back} has"));
+        }
+        if fate == "applied" && refunds().any(|refund| refund.idempotency_key.is_some()) {
+            found.push(format!("I1 {id} is applied and was sent back"));
         }
     }
     found

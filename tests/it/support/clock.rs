@@ -19,7 +19,16 @@ pub struct MockClock {
 impl MockClock {
     /// Stands at 23 November 2026, 09:30 UTC.
     pub fn new() -> Self {
-        let start = "2026-11-23T09:30:00Z".parse().unwrap();
+        Self::at("2026-11-23T09:30:00Z".parse().unwrap())
+    }
+
+    /// Stands so much behind the system's clock.
+    #[expect(clippy::disallowed_methods, reason = "another process runs on that time")]
+    pub fn behind(by: TimeDelta) -> Self {
+        Self::at(Utc::now() - by)
+    }
+
+    fn at(start: DateTime<Utc>) -> Self {
         Self { now: Arc::new(Mutex::new(start)), moved: Arc::new(watch::Sender::new(())) }
     }
 

@@ -3,12 +3,15 @@
 mod actors;
 mod app;
 mod audit;
+mod binary;
 mod clock;
 mod db;
+mod money;
 pub mod razorpay;
 mod receiver;
 mod replica;
 
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
+pub use binary::Binary;
 pub use receiver::{Received, Receiver};

@@ -32,6 +32,9 @@ impl Received {
     }
 }
 
+/// Stands for no status: no answer at all.
+const HANG: u16 = 0;
+
 /// Status, headers and body.
 type Answer = (u16, Vec<(String, String)>, String);
 
@@ -73,6 +76,11 @@ impl Receiver {
         self.inner.lock().unwrap().script.push_back((status, headers, body.to_owned()));
     }
 
+    /// The next request is never answered.
+    pub fn hang_next(&self) {
+        self.answer_next(HANG);
+    }
+
     pub fn received(&self) -> Vec<Received> {
         self.inner.lock().unwrap().received.clone()
     }
@@ -87,11 +95,15 @@ impl Receiver {
 }
 
 async fn take(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut inner = inner.lock().unwrap();
-    inner.received.push(Received { headers, body });
-    let Some((status, headers, body)) = inner.script.pop_front() else {
-        return StatusCode::OK.into_response();
+    let answer = {
+        let mut inner = inner.lock().unwrap();
+        inner.received.push(Received { headers, body });
+        inner.script.pop_front()
     };
+    let Some((status, headers, body)) = answer else { return StatusCode::OK.into_response() };
+    if status == HANG {
+        std::future::pending::<()>().await;
+    }
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     for (name, value) in headers {
         response

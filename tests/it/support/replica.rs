@@ -11,9 +11,7 @@ use checkoutd::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Merchant, TestApp};
-
-pub const ENCRYPTION_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
 
 impl TestApp {
     /// A second service on the same database, with its own pool, ids and port; and the merchant as it sees it.
@@ -21,7 +19,7 @@ impl TestApp {
         let first = self.state();
         let ids = Ids::seeded(8, first.clock.clone());
         let app = App::new(Parts {
-            pool: db::connect(&self.database_url().into(), 8).unwrap(),
+            pool: db::connect(&self.database_url.as_str().into(), 8).unwrap(),
             clock: first.clock.clone(),
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
@@ -41,11 +39,6 @@ impl TestApp {
         Merchant { base_url, ..merchant.clone() }
     }
 
-    pub fn database_url(&self) -> String {
-        use sqlx::ConnectOptions;
-        self.state().pool.connect_options().to_url_lossy().into()
-    }
-
     /// Runs `checkoutd` with these arguments against the test's database.
     pub async fn command(&self, arguments: &[&str]) -> Output {
         self.command_with(arguments, &[]).await
@@ -57,7 +50,7 @@ impl TestApp {
         command
             .args(arguments)
             .env_clear()
-            .env("DATABASE_URL", self.database_url())
+            .env("DATABASE_URL", &self.database_url)
             .env("CHECKOUTD_ENCRYPTION_KEY", ENCRYPTION_KEY)
             .envs(variables.iter().copied());
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()

@@ -1,0 +1,1 @@
+//! Whatever customers, banks and webhooks do, a captured payment has one fate.
