@@ -1,17 +1,19 @@
 //! The command line: one file per command.
 
 mod dev;
+mod doctor;
 mod inbox;
 mod migrate;
 mod serve;
 mod tenant;
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::{
     EnvFilter, Layer, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
@@ -19,8 +21,12 @@ use tracing_subscriber::{
 use crate::{
     app::{App, Parts},
     config::{self, Config, LogFormat},
-    db,
-    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    db::{self, clock::DatabaseTime},
+    kit::{
+        clock::{Clock, SystemTime},
+        ids::Ids,
+        secret::Sealer,
+    },
     metrics::{CountAlerts, Metrics},
     razorpay, webhooks,
     worker::Wake,
@@ -46,17 +52,21 @@ enum Command {
     Tenant(tenant::Options),
     /// Look at provider events that could not be settled, and try them again.
     Inbox(inbox::Options),
+    /// Look whether everything that must be true is; changes nothing. Exit code 0: yes, 1: no, 2: cannot tell.
+    Doctor(doctor::Options),
 }
 
-/// Runs the command.
-pub async fn run(cli: Cli) -> anyhow::Result<()> {
+/// Runs the command; what the process exits with.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Dev => dev::run().await,
-        Command::Serve(options) => serve::run(&options).await,
-        Command::Migrate => migrate::run().await,
-        Command::Tenant(options) => tenant::run(options).await,
-        Command::Inbox(options) => inbox::run(options).await,
+        Command::Dev => dev::run().await?,
+        Command::Serve(options) => serve::run(&options).await?,
+        Command::Migrate => migrate::run().await?,
+        Command::Tenant(options) => tenant::run(options).await?,
+        Command::Inbox(options) => inbox::run(options).await?,
+        Command::Doctor(options) => return Ok(doctor::run(&options).await),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration of a command that needs the database and the keys.
@@ -72,7 +82,7 @@ fn build(config: &Config) -> anyhow::Result<App> {
 }
 
 fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow::Result<App> {
-    let clock = Clock::system();
+    let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
     Ok(App::new(Parts {
         // The URL may hold a password: its text stays out of the error.
@@ -91,6 +101,20 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         ids,
         config: config.clone(),
     }))
+}
+
+/// As [`build`], for a command that does one thing: with the database's time.
+async fn build_for_command() -> anyhow::Result<App> {
+    let app = build(&service_config()?)?;
+    db::clock::measure_skew(&app.pool, &app.clock).await.context("the database cannot be reached")?;
+    Ok(app)
+}
+
+/// Goes by the database's time from here on.
+async fn keep_time(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    db::clock::measure_skew(&app.pool, &app.clock).await?;
+    tasks.spawn(db::clock::keep(app.pool.clone(), app.clock.clone(), shutdown.clone()));
+    Ok(())
 }
 
 /// Sends log lines to standard error, so that standard output is the command's own.

@@ -5,12 +5,14 @@
 mod architecture;
 mod auth;
 mod catalog;
+mod clock;
 mod concurrency;
 mod connections;
 #[cfg(debug_assertions)]
 mod crash;
 mod customers;
 mod deliveries;
+mod doctor;
 mod health;
 mod inbox;
 mod journey;

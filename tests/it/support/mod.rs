@@ -14,4 +14,5 @@ mod replica;
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
 pub use binary::Binary;
+pub use clock::MockClock;
 pub use receiver::{Received, Receiver};

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use checkoutd::{
     app::{App, Parts},
     db, http,
-    kit::{ids::Ids, secret::Sealer},
+    kit::{clock::Clock, ids::Ids, secret::Sealer},
     metrics::Metrics,
     webhooks, worker,
 };
@@ -16,11 +16,16 @@ use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
 impl TestApp {
     /// A second service on the same database, with its own pool, ids and port; and the merchant as it sees it.
     pub async fn replica(&self, merchant: &Merchant) -> Merchant {
+        self.replica_by(merchant, self.state().clock.clone()).await.1
+    }
+
+    /// As [`TestApp::replica`], going by another clock; and its parts.
+    pub async fn replica_by(&self, merchant: &Merchant, clock: Clock) -> (App, Merchant) {
         let first = self.state();
-        let ids = Ids::seeded(8, first.clock.clone());
+        let ids = Ids::seeded(8, clock.clone());
         let app = App::new(Parts {
             pool: db::connect(&self.database_url.as_str().into(), 8).unwrap(),
-            clock: first.clock.clone(),
+            clock,
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
             egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
@@ -31,12 +36,12 @@ impl TestApp {
         });
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
-        let router = http::router(app);
+        let router = http::router(app.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
         tokio::spawn(async move {
             http::serve(bound, router, CancellationToken::new().cancelled_owned()).await;
         });
-        Merchant { base_url, ..merchant.clone() }
+        (app, Merchant { base_url, ..merchant.clone() })
     }
 
     /// Runs `checkoutd` with these arguments against the test's database.
