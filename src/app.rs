@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     db::Pool,
     kit::{clock::Clock, ids::Ids, secret::Sealer},
+    metrics::Metrics,
     razorpay, webhooks,
     worker::Wake,
 };
@@ -37,6 +38,8 @@ pub struct Parts {
     pub egress: webhooks::Egress,
     /// Tells the workers of this process that there is work; never more than a hint.
     pub wake: Wake,
+    /// What is counted and measured.
+    pub metrics: Metrics,
     /// The configuration.
     pub config: Config,
 }

@@ -10,6 +10,7 @@
 //! - [`tenancy`], [`catalog`], [`customers`], [`subscriptions`], [`invoices`], [`payments`]: a slice per noun
 //! - [`razorpay`]: the provider's client; [`inbox`]: its events; [`sandbox`]: a simulator of it
 //! - [`webhooks`]: events to merchants
+//! - [`metrics`]: counters and gauges; [`doctor`]: the invariants, against a live database
 //! - [`http`], [`db`], [`worker`], [`kit`]: what the slices stand on
 //! - [`cli`]: one file per command
 
@@ -20,10 +21,12 @@ pub mod cli;
 pub mod config;
 pub mod customers;
 pub mod db;
+pub mod doctor;
 pub mod http;
 pub mod inbox;
 pub mod invoices;
 pub mod kit;
+pub mod metrics;
 pub mod payments;
 pub mod razorpay;
 pub mod sandbox;

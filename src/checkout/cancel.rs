@@ -52,7 +52,7 @@ pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Sessio
         }
     };
     let news = News::CancelledByMerchant { link_closed };
-    let Settled { session, decision } = settle(app, session.scope, session.id, news, cause).await?;
+    let Settled { session, decision, .. } = settle(app, session.scope, session.id, news, cause).await?;
     checkpoint::reach("cancel.ended");
     debug_assert!(!matches!(decision, Decision::Refund(_)), "a cancel brings no money");
     Ok(session)

@@ -198,6 +198,20 @@ pub enum Decision {
     Illegal,
 }
 
+impl Decision {
+    /// A word for metrics and the inbox.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Become(_) => "applied",
+            Self::AlreadyApplied => "already_applied",
+            Self::Record => "recorded",
+            Self::Refund(_) => "refund",
+            Self::CancelLink => "cancel_link",
+            Self::Illegal => "illegal",
+        }
+    }
+}
+
 /// The product of state and fact.
 ///
 /// A payment that was recorded before is filtered out by its unique id before this is asked: `Paid` here

@@ -108,6 +108,8 @@ pub struct Settled {
     pub session: Session,
     /// What was decided.
     pub decision: Decision,
+    /// How the fact was learnt.
+    pub cause: Cause,
 }
 
 /// Why a fact could not be settled.
@@ -155,6 +157,7 @@ pub async fn settle(
 
 /// Wakes whoever waits for the outcome; call it after the commit.
 pub fn announce(app: &App, settled: &Settled) {
+    count(settled);
     match settled.decision {
         Decision::Become(status) => {
             app.wake.notify(Work::Deliveries);
@@ -170,6 +173,18 @@ pub fn announce(app: &App, settled: &Settled) {
     }
     if settled.session.state.link_state == LinkState::Closing {
         app.wake.notify(Work::Sessions);
+    }
+}
+
+fn count(settled: &Settled) {
+    let cause = settled.cause.as_str();
+    metrics::counter!("checkoutd_facts_total", "decision" => settled.decision.as_str(), "cause" => cause)
+        .increment(1);
+    if let Decision::Become(status) = settled.decision
+        && status.is_terminal()
+    {
+        metrics::counter!("checkoutd_sessions_ended_total", "status" => status.as_str(), "cause" => cause)
+            .increment(1);
     }
 }
 
@@ -195,7 +210,7 @@ pub async fn settle_in(
         ?decision,
         "settled"
     );
-    Ok(Settled { session: step.session, decision })
+    Ok(Settled { session: step.session, decision, cause: source.cause })
 }
 
 /// One decision being carried out under the session's lock.

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{Config, build_with, db, serve, start_logging, stop_signal};
+use super::{Config, build_with, db, keep_time, serve, start_logging, stop_signal};
 use crate::{
     db::embedded,
     http::{self, Bound},
@@ -52,6 +52,7 @@ pub async fn run() -> anyhow::Result<()> {
     }
     db::migrate(&url).await.context("the database could not be migrated")?;
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    keep_time(&app, &tasks, &shutdown).await?;
     let (router, stop) = (http::router(app.clone()), shutdown.clone());
     tasks.spawn(async move { http::serve(api, router, stop.cancelled_owned()).await });
     let demo = demo::prepare(&app, &folder).await?;

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{App, build, service_config};
+use super::{App, build_for_command};
 use crate::inbox::{self, InboxId, Replayed, StoredEvent};
 
 /// Arguments of `inbox`.
@@ -55,7 +55,7 @@ enum Status {
 
 /// Runs the subcommand.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let app = build(&service_config()?)?;
+    let app = build_for_command().await?;
     match options.command {
         Command::List { status, limit, json } => list(&app, status, limit, json).await,
         Command::Replay(replay) => {

@@ -1,24 +1,33 @@
 //! The command line: one file per command.
 
 mod dev;
+mod doctor;
 mod inbox;
 mod migrate;
 mod serve;
 mod tenant;
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     app::{App, Parts},
     config::{self, Config, LogFormat},
-    db,
-    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    db::{self, clock::DatabaseTime},
+    kit::{
+        clock::{Clock, SystemTime},
+        ids::Ids,
+        secret::Sealer,
+    },
+    metrics::{CountAlerts, Metrics},
     razorpay, webhooks,
     worker::Wake,
 };
@@ -43,17 +52,21 @@ enum Command {
     Tenant(tenant::Options),
     /// Look at provider events that could not be settled, and try them again.
     Inbox(inbox::Options),
+    /// Look whether everything that must be true is; changes nothing. Exit code 0: yes, 1: no, 2: cannot tell.
+    Doctor(doctor::Options),
 }
 
-/// Runs the command.
-pub async fn run(cli: Cli) -> anyhow::Result<()> {
+/// Runs the command; what the process exits with.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Dev => dev::run().await,
-        Command::Serve(options) => serve::run(&options).await,
-        Command::Migrate => migrate::run().await,
-        Command::Tenant(options) => tenant::run(options).await,
-        Command::Inbox(options) => inbox::run(options).await,
+        Command::Dev => dev::run().await?,
+        Command::Serve(options) => serve::run(&options).await?,
+        Command::Migrate => migrate::run().await?,
+        Command::Tenant(options) => tenant::run(options).await?,
+        Command::Inbox(options) => inbox::run(options).await?,
+        Command::Doctor(options) => return Ok(doctor::run(&options).await),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration of a command that needs the database and the keys.
@@ -69,7 +82,7 @@ fn build(config: &Config) -> anyhow::Result<App> {
 }
 
 fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow::Result<App> {
-    let clock = Clock::system();
+    let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
     // A third, for what the API must not starve.
     let reserved = (config.database_pool_size / 3).max(1);
@@ -87,25 +100,44 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
         wake: Wake::default(),
+        metrics: Metrics::install(),
         clock,
         ids,
         config: config.clone(),
     }))
 }
 
+/// As [`build`], for a command that does one thing: with the database's time.
+async fn build_for_command() -> anyhow::Result<App> {
+    let app = build(&service_config()?)?;
+    db::clock::measure_skew(&app.pool, &app.clock).await.context("the database cannot be reached")?;
+    Ok(app)
+}
+
+/// Goes by the database's time from here on.
+async fn keep_time(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    db::clock::measure_skew(&app.pool, &app.clock).await?;
+    tasks.spawn(db::clock::keep(app.pool.clone(), app.clock.clone(), shutdown.clone()));
+    Ok(())
+}
+
 /// Sends log lines to standard error, so that standard output is the command's own.
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("CHECKOUTD_LOG")?;
     let filter = filter.add_directive(db::QUIET_NOTICES.parse()?);
-    let registry = tracing_subscriber::registry().with(filter);
+    // Alerts are counted even if the log leaves them out.
+    let registry = tracing_subscriber::registry().with(CountAlerts.with_filter(LevelFilter::WARN));
     match config.log_format {
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().with_writer(std::io::stderr).with_filter(filter)).try_init()?;
+        }
         LogFormat::Pretty => registry
             .with(
                 fmt::layer()
                     .with_target(false)
                     .with_ansi(std::io::stderr().is_terminal())
-                    .with_writer(std::io::stderr),
+                    .with_writer(std::io::stderr)
+                    .with_filter(filter),
             )
             .try_init()?,
     }

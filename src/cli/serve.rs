@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{App, build, db, service_config, start_logging, stop_signal};
+use super::{App, build, db, keep_time, service_config, start_logging, stop_signal};
 use crate::{http, worker};
 
 /// Arguments of `serve`.
@@ -35,6 +35,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         bail!("the database is not migrated: run checkoutd migrate");
     }
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    keep_time(&app, &tasks, &shutdown).await?;
     if options.only != Some(Part::Api) {
         worker::start_all(&app, &tasks, &shutdown);
     }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::{build, service_config};
+use super::build_for_command;
 use crate::tenancy::{self, Mode, NewTenant};
 
 /// Arguments of `tenant`.
@@ -32,7 +32,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if !(1..=255).contains(&name.chars().count()) {
         bail!("--name must have 1 to 255 characters");
     }
-    let app = build(&service_config()?)?;
+    let app = build_for_command().await?;
     let tenant = tenancy::create_tenant(&app, &name).await?;
     if json {
         println!("{}", serde_json::to_string(&tenant)?);

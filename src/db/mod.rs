@@ -1,5 +1,6 @@
 //! Postgres: the pool, migrations and transactions. No domain tables in here.
 
+pub mod clock;
 pub mod embedded;
 pub mod search;
 mod status;

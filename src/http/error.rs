@@ -53,6 +53,11 @@ impl ApiError {
         }
     }
 
+    /// The HTTP status that it is answered with.
+    pub fn status_code(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// 404: nothing of that name in the caller's environment. `what` is a noun: `customer`.
     /// An object of another tenant answers exactly the same.
     pub fn not_found(what: &str) -> Self {

@@ -37,6 +37,7 @@ pub fn router(app: App) -> Router {
     let routes = Router::new()
         .nest("/v1", v1)
         .merge(crate::checkout::return_page::router())
+        .merge(crate::metrics::api::router())
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(error::unknown_route)

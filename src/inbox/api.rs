@@ -27,6 +27,24 @@ async fn take(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
+    let done = accept(&app, path, request).await;
+    let outcome = match done.as_ref().map_err(ApiError::status_code) {
+        Ok(outcome) => outcome,
+        Err(401) => "rejected_signature",
+        Err(404) => "unknown_environment",
+        Err(503) => "unavailable",
+        Err(500) => "error",
+        Err(_) => "malformed",
+    };
+    metrics::counter!("checkoutd_webhooks_received_total", "outcome" => outcome).increment(1);
+    done.map(|_| Json(json!({"message": "Webhook received"})))
+}
+
+async fn accept(
+    app: &App,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<&'static str, ApiError> {
     let missing = || ApiError::not_found("environment");
     let Path((tenant, environment)) = path.map_err(|_| missing())?;
     let scope = Scope {
@@ -38,6 +56,5 @@ async fn take(
         .ok_or_else(|| ApiError::unauthorized("the X-Razorpay-Signature header is missing"))?
         .to_owned();
     let body = read_body(request, BODY_LIMIT_BYTES).await?;
-    receive(&app, scope, &signature, &body).await?;
-    Ok(Json(json!({"message": "Webhook received"})))
+    receive(app, scope, &signature, &body).await
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     content::{Content, Envelope},
-    settle::{LinkEnd, Stored, announce, settle_event_in},
+    settle::{Driven, LinkEnd, Stored, announce, settle_event_in},
     store,
 };
 use crate::{
@@ -21,12 +21,17 @@ use crate::{
     worker::Work,
 };
 
-/// Verifies, stores and settles one event.
+/// Verifies, stores and settles one event; a word for what it came to.
 ///
 /// # Errors
 /// 404 unknown environment; 503 no webhook secret is known, or Postgres is away (Razorpay retries for 24 hours);
 /// 401 the signature does not verify; 400 verified, but not an event.
-pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> Result<(), ApiError> {
+pub async fn receive(
+    app: &App,
+    scope: Scope,
+    signature: &str,
+    body: &[u8],
+) -> Result<&'static str, ApiError> {
     if tenancy::find_environment(app, scope).await?.is_none() {
         return Err(ApiError::not_found("environment"));
     }
@@ -44,9 +49,9 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
     // A panic too: unanswered, Razorpay would bring the same event again for a day.
     let work = AssertUnwindSafe(store_and_settle(app, &event)).catch_unwind();
     let error = match work.await {
-        Ok(Ok(())) => {
+        Ok(Ok(outcome)) => {
             checkpoint::reach("inbox.committed");
-            return Ok(());
+            return Ok(outcome);
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "panic".to_owned(),
@@ -55,7 +60,7 @@ pub async fn receive(app: &App, scope: Scope, signature: &str, body: &[u8]) -> R
     tracing::warn!(inbox.event = event.content.event, error, "an event could not be settled at once");
     store_alone(app, &event).await?;
     checkpoint::reach("inbox.kept");
-    Ok(())
+    Ok("kept")
 }
 
 /// Reads a verified body. What Postgres could not store is no event either.
@@ -103,7 +108,7 @@ async fn verify(
 }
 
 /// One transaction: the event and what it changes.
-async fn store_and_settle(app: &App, event: &Stored) -> Result<(), SettleError> {
+async fn store_and_settle(app: &App, event: &Stored) -> Result<&'static str, SettleError> {
     let (own, stored) = (app.clone(), event.clone());
     let driven = db::transact(&app.pool, "receive", move |tx| {
         let (app, event) = (own.clone(), stored.clone());
@@ -116,10 +121,14 @@ async fn store_and_settle(app: &App, event: &Stored) -> Result<(), SettleError> 
         })
     })
     .await?;
-    if let Some(driven) = driven {
-        announce(app, event.id, &event.content.event, &driven);
-    }
-    Ok(())
+    let Some(driven) = driven else { return Ok("repeat") };
+    announce(app, event.id, &event.content.event, &driven);
+    Ok(match driven {
+        Driven::Settled(_) => "settled",
+        Driven::Done => "nothing_to_do",
+        Driven::Parked(_) => "parked",
+        Driven::TooEarly | Driven::Unconfirmed(_) | Driven::LeaseLost => "waiting",
+    })
 }
 
 async fn store_alone(app: &App, event: &Stored) -> Result<(), ApiError> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     app::App,
-    checkout::{self, Cause, Decision, News, SessionId, SettleError, Settled, Source},
+    checkout::{self, Cause, News, SessionId, SettleError, Settled, Source},
     db::Tx,
     payments,
     tenancy::{ConnectionId, Scope},
@@ -69,7 +69,7 @@ pub async fn settle_event_in(app: &App, tx: &mut Tx, event: &Stored) -> Result<D
             (if ours { "refund_noted" } else { "foreign" }, Driven::Done)
         }
         Meaning::News(news) => match settle_in(app, tx, event, news).await? {
-            Match::Settled(settled) => (outcome(settled.decision), Driven::Settled(settled)),
+            Match::Settled(settled) => (settled.decision.as_str(), Driven::Settled(settled)),
             Match::OtherLink => parked("link_does_not_match"),
             Match::Contradicted => ("contradicted", Driven::Done),
             Match::Unconfirmed(session) => return Ok(Driven::Unconfirmed(session)),
@@ -141,15 +141,4 @@ async fn settle_in(app: &App, tx: &mut Tx, event: &Stored, news: News) -> Result
     let source = Source { cause: Cause::Webhook, inbox: Some(Uuid::from(event.id)) };
     let settled = checkout::settle_in(app, tx, scope, session.id, news, source).await?;
     Ok(Match::Settled(Box::new(settled)))
-}
-
-fn outcome(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Become(_) => "applied",
-        Decision::AlreadyApplied => "already_applied",
-        Decision::Record => "recorded",
-        Decision::Refund(_) => "refund",
-        Decision::CancelLink => "cancel_link",
-        Decision::Illegal => "illegal",
-    }
 }

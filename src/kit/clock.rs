@@ -1,6 +1,9 @@
 //! Time as an argument. Domain code asks [`Clock`]; only the process's outermost layer knows which one it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::future::BoxFuture;
@@ -11,6 +14,12 @@ pub trait TimeSource: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
     /// Resolves once `now` has advanced by `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+    /// What this machine's clock shows, where `now` goes by another one.
+    fn machine_now(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+    /// Hears that the clock that all processes go by showed `reference` at some moment between the two.
+    fn learn(&self, _reference: DateTime<Utc>, _asked: Instant, _answered: Instant) {}
 }
 
 /// The clock that the whole process shares; cheap to clone.
@@ -37,9 +46,20 @@ impl Clock {
     pub fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.0.sleep(duration)
     }
+
+    /// What this machine's clock shows, where this one goes by another.
+    pub fn machine_now(&self) -> Option<DateTime<Utc>> {
+        self.0.machine_now()
+    }
+
+    /// Hears that the clock that all processes go by showed `reference` at some moment between the two.
+    pub fn learn(&self, reference: DateTime<Utc>, asked: Instant, answered: Instant) {
+        self.0.learn(reference, asked, answered);
+    }
 }
 
-struct SystemTime;
+/// The operating system's clock.
+pub struct SystemTime;
 
 impl TimeSource for SystemTime {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the operating system")]

@@ -439,6 +439,9 @@ impl Client {
         let key_id = &credentials.key_id;
         self.pace.admit(key_id, call).map_err(|retry_after| ProviderError::Paused { retry_after })?;
         let done = send(request, call.effect(), left).await;
+        let outcome = done.as_ref().map_or_else(ProviderError::as_str, |_| "ok");
+        metrics::counter!("checkoutd_provider_calls_total", "call" => call.as_str(), "outcome" => outcome)
+            .increment(1);
         match &done {
             Ok(_) | Err(ProviderError::Rejected { .. }) => self.pace.answered(key_id, call),
             Err(ProviderError::RateLimited { retry_after }) => self.pace.failed(key_id, call, *retry_after),

@@ -43,6 +43,18 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// A word for metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Rejected { .. } => "rejected",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unavailable(_) => "unavailable",
+            Self::Paused { .. } => "paused",
+            Self::Unknown(_) => "unknown",
+            Self::Mismatch { .. } => "mismatch",
+        }
+    }
+
     /// Whether the provider's answer settles the matter.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Rejected { .. } | Self::Mismatch { .. })

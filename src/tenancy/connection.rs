@@ -100,6 +100,18 @@ pub async fn all_accounts(app: &App, scope: Scope) -> Result<Vec<Account>, Accou
     Ok(sealed.iter().map(|sealed| open_account(app, scope, sealed)).collect::<Result<_, _>>()?)
 }
 
+/// Connections of any environment whose secrets do not open, for `doctor`: which, never what.
+pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
+    let all = store::list_all_accounts_any_scope(&app.pool).await?;
+    let shut = all.iter().filter(|(scope, sealed)| {
+        let opens = |column, secret: &[u8]| app.sealer.open(place(column, *scope, sealed.id), secret).is_ok();
+        let webhook = sealed.webhook_secret.iter().chain(&sealed.previous_webhook_secret);
+        !opens(SECRET_KEY, &sealed.secret_key)
+            || !webhook.into_iter().all(|secret| opens(WEBHOOK_SECRET, secret))
+    });
+    Ok(shut.map(|(_, sealed)| sealed.id.to_string()).collect())
+}
+
 /// Opens sealed credentials.
 fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
     let place = |column| place(column, scope, sealed.id);

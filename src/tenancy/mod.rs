@@ -8,7 +8,7 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{
-    Account, AccountError, ConnectionId, all_accounts, connection_account, published_account,
+    Account, AccountError, ConnectionId, all_accounts, connection_account, published_account, sealed_shut,
 };
 pub use key::Authenticated;
 

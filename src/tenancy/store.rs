@@ -305,6 +305,32 @@ pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccoun
     .await
 }
 
+/// Every account there is.
+pub async fn list_all_accounts_any_scope(pool: &Pool) -> Result<Vec<(Scope, SealedAccount)>, db::Error> {
+    let rows = sqlx::query!(
+        "-- tenancy.list_all_accounts_any_scope
+        select e.tenant_id, c.environment_id, c.id, c.key_id, c.secret_key_sealed, c.webhook_secret_sealed,
+            c.previous_webhook_secret_sealed, c.previous_webhook_secret_expires_at
+        from connections c join environments e on e.id = c.environment_id
+        order by c.environment_id, c.id",
+    )
+    .fetch_all(pool)
+    .await?;
+    let accounts = rows.into_iter().map(|row| {
+        let scope = Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() };
+        let sealed = SealedAccount {
+            id: row.id.into(),
+            key_id: row.key_id,
+            secret_key: row.secret_key_sealed,
+            webhook_secret: row.webhook_secret_sealed,
+            previous_webhook_secret: row.previous_webhook_secret_sealed,
+            previous_expires_at: row.previous_webhook_secret_expires_at,
+        };
+        (scope, sealed)
+    });
+    Ok(accounts.collect())
+}
+
 /// The account that new sessions use.
 pub async fn find_published_account(pool: &Pool, scope: Scope) -> Result<Option<SealedAccount>, db::Error> {
     sqlx::query_as!(

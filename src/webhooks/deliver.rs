@@ -125,6 +125,8 @@ impl Job for Deliver {
             _ => store::finish_delivery(&mut *app.pool.acquire().await?, &lease, &finish).await?,
         };
         checkpoint::reach("deliver.recorded");
+        let outcome = if recorded { verdict.as_str() } else { "lease_lost" };
+        metrics::counter!("checkoutd_deliveries_total", "outcome" => outcome).increment(1);
         if !recorded {
             tracing::info!("a delivery's lease was lost before its attempt was recorded");
         }

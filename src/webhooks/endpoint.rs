@@ -76,6 +76,17 @@ pub fn secret_place(environment: EnvironmentId, id: EndpointId) -> Place {
     Place { column: "webhook_endpoints.secret", environment: environment.into(), row: Uuid::from(id) }
 }
 
+/// Endpoints of any environment whose secrets do not open, for `doctor`: which, never what.
+pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
+    let all = store::list_sealed_any_scope(&app.pool).await?;
+    let shut = all.into_iter().filter(|endpoint| {
+        let place = secret_place(endpoint.environment, endpoint.id);
+        let mut secrets = endpoint.previous_secret.iter().chain([&endpoint.secret]);
+        !secrets.all(|secret| app.sealer.open(place, secret).is_ok())
+    });
+    Ok(shut.map(|endpoint| endpoint.id.to_string()).collect())
+}
+
 /// Stores an endpoint; also returns its secret, which is never shown again. The 51st of an environment
 /// answers 400 `invalid_operation`.
 pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoint, SecretString), ApiError> {

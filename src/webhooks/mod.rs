@@ -18,7 +18,7 @@ mod target;
 pub use deliver::{Deliver, Lease};
 pub use delivery::{Delivery, DeliveryId};
 pub use egress::{Answer, Egress, Lookup, SendError};
-pub use endpoint::EndpointId;
+pub use endpoint::{EndpointId, sealed_shut};
 pub use event::{EventId, EventType, FrozenEvent, UnknownEventType, freeze};
 pub use outbox::{MAX_ENDPOINTS, delivery_ids, emit_in};
 pub use target::{Rejection, Rules};

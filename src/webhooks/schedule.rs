@@ -35,6 +35,18 @@ pub enum Verdict {
     Exhausted,
 }
 
+impl Verdict {
+    /// A word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Gone => "gone",
+            Self::Retry(_) => "retry",
+            Self::Exhausted => "exhausted",
+        }
+    }
+}
+
 /// Judges attempt number `attempt` (from 1), which ended at `now`. `fraction` in `0.0..1.0` places the next
 /// one within its jitter.
 pub fn judge(

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     db::{self, Pool, Tx},
     kit::page::PageRequest,
-    tenancy::{Mode, Scope},
+    tenancy::{EnvironmentId, Mode, Scope},
 };
 
 /// The event and its fan-out; how many deliveries were inserted. Endpoints take their delivery's id from
@@ -604,4 +604,32 @@ pub async fn release_deliveries_any_scope(pool: &Pool, tokens: &[Uuid]) -> Resul
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The sealed secrets of an endpoint.
+pub struct SealedEndpoint {
+    pub environment: EnvironmentId,
+    pub id: EndpointId,
+    pub secret: Vec<u8>,
+    pub previous_secret: Option<Vec<u8>>,
+}
+
+/// Of every endpoint that was not deleted.
+pub async fn list_sealed_any_scope(pool: &Pool) -> Result<Vec<SealedEndpoint>, db::Error> {
+    let rows = sqlx::query!(
+        "-- webhooks.list_sealed_any_scope
+        select environment_id, id, secret_sealed, previous_secret_sealed
+        from webhook_endpoints
+        where deleted_at is null
+        order by environment_id, id",
+    )
+    .fetch_all(pool)
+    .await?;
+    let endpoints = rows.into_iter().map(|row| SealedEndpoint {
+        environment: row.environment_id.into(),
+        id: row.id.into(),
+        secret: row.secret_sealed,
+        previous_secret: row.previous_secret_sealed,
+    });
+    Ok(endpoints.collect())
 }

@@ -5,6 +5,7 @@
 mod architecture;
 mod auth;
 mod catalog;
+mod clock;
 mod concurrency;
 mod connections;
 #[cfg(debug_assertions)]
@@ -12,9 +13,11 @@ mod crash;
 mod customers;
 mod database_faults;
 mod deliveries;
+mod doctor;
 mod health;
 mod inbox;
 mod journey;
+mod metrics;
 mod money;
 mod provider;
 mod razorpay_webhook;

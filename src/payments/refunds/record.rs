@@ -123,6 +123,8 @@ async fn emit_in(
     event_type: EventType,
     now: DateTime<Utc>,
 ) -> Result<(), db::Error> {
+    // Before the commit, as the alert: counted twice, in rare cases, rather than never.
+    metrics::counter!("checkoutd_refunds_total", "outcome" => event_type.as_str()).increment(1);
     let (id, subject) = (app.ids.next(), Uuid::from(refund.id));
     let object = RefundResponse::new(refund);
     let event = webhooks::freeze(id, event_type, subject, refund.event_count, now, "refund", &object)

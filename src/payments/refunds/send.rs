@@ -56,6 +56,7 @@ impl Job for SendRefunds {
         let answer = ask(app, &refund).await?;
         checkpoint::reach("refund.answered");
         if let Answer::NotYet { why, .. } = &answer {
+            metrics::counter!("checkoutd_refunds_total", "outcome" => "refund.not_yet").increment(1);
             tracing::warn!(refund.id = %refund.id, provider_payment.id = refund.provider_payment_id, error = why, "a refund did not go through");
         }
         record(app, lease, answer).await?;

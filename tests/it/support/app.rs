@@ -12,6 +12,7 @@ use checkoutd::{
         ids::Ids,
         secret::Sealer,
     },
+    metrics::Metrics,
     razorpay,
     sandbox::{Account, PaidInfo, PayRequest, Sandbox, SandboxConfig},
     tenancy, webhooks, worker,
@@ -32,6 +33,8 @@ pub struct TestApp {
     clock: MockClock,
     pub sandbox: Sandbox,
     pub base_url: String,
+    /// Counts for this app once it is the thread's local recorder.
+    pub recorder: Arc<metrics_exporter_prometheus::PrometheusRecorder>,
     pub database_url: String,
     proxy: Option<TcpFault>,
     database: String,
@@ -73,6 +76,7 @@ impl TestApp {
         };
         let config = Config::from_lookup(variable).unwrap();
         let app_clock = Clock::from_source(Arc::new(clock.clone()));
+        let (metrics, recorder) = Metrics::detached();
         let ids = Ids::seeded(7, app_clock.clone());
         let proxy = match settings.proxied_pool {
             Some(_) => Some(TcpFault::start(super::db::upstream()).await.unwrap()),
@@ -95,6 +99,7 @@ impl TestApp {
             .unwrap(),
             egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
             wake: worker::Wake::default(),
+            metrics,
             ids,
             config,
         });
@@ -104,11 +109,13 @@ impl TestApp {
         tokio::spawn(async move { http::serve(bound, router, stop.cancelled_owned()).await });
         let canaries = std::sync::Mutex::new(vec![KEY_SECRET.to_owned(), WEBHOOK_SECRET.to_owned()]);
         let accounts = std::sync::atomic::AtomicU32::new(0);
+        let recorder = Arc::new(recorder);
         Self {
             app,
             clock,
             sandbox,
             base_url,
+            recorder,
             database_url: url,
             proxy,
             database,

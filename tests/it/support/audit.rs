@@ -1,143 +1,13 @@
-//! The invariants, as queries that return what breaks them. Run at the end of every scenario.
+//! The invariants: the doctor's queries, the provider's own books, and a search for secrets. Run at the end of every
+//! scenario.
 
 use checkoutd::{
     db::Pool,
+    doctor,
     sandbox::{Ledger, LinkStatus, RefundStatus},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, types::Uuid};
-
-/// Name and query; a row returned is a violation, described by its first column.
-const QUERIES: &[(&str, &str)] = &[
-    (
-        "I2 completed means active, finalized, paid and succeeded, and nothing else does",
-        "select s.id::text from checkout_sessions s
-         join subscriptions u on u.environment_id = s.environment_id and u.id = s.subscription_id
-         join invoices i on i.environment_id = s.environment_id and i.id = s.invoice_id
-         join payments p on p.environment_id = s.environment_id and p.id = s.payment_id
-         where (s.checkout_status = 'completed') <> (u.subscription_status = 'active')
-            or (s.checkout_status = 'completed') <> (i.invoice_status = 'FINALIZED' and i.payment_status = 'SUCCEEDED')
-            or (s.checkout_status = 'completed') <> (i.amount_paid_minor = i.total_minor)
-            or (s.checkout_status = 'completed') <> (p.payment_status = 'SUCCEEDED')",
-    ),
-    (
-        "I3 exactly one applied payment per completed session, none otherwise",
-        "select s.id::text from checkout_sessions s
-         where (select count(*) from provider_payments f
-                where f.environment_id = s.environment_id and f.session_id = s.id and f.fate = 'applied')
-             <> case when s.checkout_status = 'completed' then 1 else 0 end",
-    ),
-    (
-        "I4 transitions start where the last one ended, and none leaves a terminal state",
-        "select t.session_id::text || ' ' || t.sequence from (
-            select *, lag(to_status, 1, 'initiated') over (partition by environment_id, session_id order by sequence) as before
-            from session_transitions) t
-         where t.from_status <> t.before or t.from_status in ('completed', 'failed', 'expired')",
-    ),
-    (
-        "I5 one event per transition, without gaps, and the last one tells the session's state",
-        "select s.id::text from checkout_sessions s
-         where s.event_count <> (select count(*) from events e where e.environment_id = s.environment_id and e.subject_id = s.id)
-            or s.event_count <> (select count(*) from session_transitions t where t.environment_id = s.environment_id and t.session_id = s.id)
-            or s.event_count <> coalesce((select max(e.sequence) from events e where e.environment_id = s.environment_id and e.subject_id = s.id), 0)
-            or s.checkout_status <> coalesce((select t.to_status from session_transitions t
-                where t.environment_id = s.environment_id and t.session_id = s.id order by t.sequence desc limit 1), 'initiated')
-            or exists (select 1 from events e join session_transitions t
-                on t.environment_id = e.environment_id and t.session_id = e.subject_id and t.sequence = e.sequence
-                where e.environment_id = s.environment_id and e.subject_id = s.id
-                and e.event_type <> 'checkout.session.' || case t.to_status when 'pending' then 'initiated' else t.to_status end)",
-    ),
-    (
-        "I8 session, invoice, payment and applied money agree, and are above zero",
-        "select s.id::text from checkout_sessions s
-         join invoices i on i.environment_id = s.environment_id and i.id = s.invoice_id
-         join payments p on p.environment_id = s.environment_id and p.id = s.payment_id
-         left join provider_payments f on f.environment_id = s.environment_id and f.session_id = s.id and f.fate = 'applied'
-         where s.amount_minor <= 0 or i.total_minor <> s.amount_minor or p.amount_minor <> s.amount_minor
-            or i.currency <> s.currency or p.currency <> s.currency
-            or f.amount_minor <> s.amount_minor or f.currency <> s.currency
-            or i.total_minor <> (select coalesce(sum(l.amount_minor), 0) from invoice_line_items l
-                where l.environment_id = i.environment_id and l.invoice_id = i.id)",
-    ),
-    (
-        "I9 at most one open session per idempotency key",
-        "select idempotency_key from checkout_sessions
-         where idempotency_key is not null and checkout_status in ('initiated', 'pending')
-         group by environment_id, idempotency_key having count(*) > 1",
-    ),
-    (
-        "I11 drafts follow the session",
-        "select s.id::text from checkout_sessions s
-         join subscriptions u on u.environment_id = s.environment_id and u.id = s.subscription_id
-         join invoices i on i.environment_id = s.environment_id and i.id = s.invoice_id
-         join payments p on p.environment_id = s.environment_id and p.id = s.payment_id
-         where case when s.checkout_status in ('failed', 'expired') then 'archived' else 'published' end
-            <> all (array[u.status, i.status, p.status])
-            or u.status <> i.status or i.status <> p.status
-            or (s.checkout_status in ('initiated', 'pending') and (u.subscription_status <> 'draft' or i.invoice_status <> 'DRAFT'))",
-    ),
-    (
-        "I12 completed is told at most once",
-        "select subject_id::text from events where event_type = 'checkout.session.completed'
-         group by environment_id, subject_id having count(*) > 1",
-    ),
-    (
-        "I13 nothing is stuck past its deadline",
-        "select s.id::text from checkout_sessions s
-         where s.checkout_status in ('initiated', 'pending') and s.expires_at < $1 - interval '11 minutes'
-         union all select 'inbox ' || id::text from inbox where inbox_status = 'waiting' and received_at < $1 - interval '11 minutes'",
-    ),
-    (
-        "I14 expired only by the deadline, a cancel, or the provider's own expiry",
-        "select t.session_id::text from session_transitions t
-         join checkout_sessions s on s.environment_id = t.environment_id and s.id = t.session_id
-         where t.to_status = 'expired' and s.cancelled_at is null and t.created_at < s.expires_at
-            and s.failure_reason not like '%payment_link.expired%'",
-    ),
-    (
-        "I15 every transition has a cause on record",
-        "select t.session_id::text from session_transitions t
-         left join inbox i on i.environment_id = t.environment_id and i.id = t.inbox_id
-         where (t.cause = 'webhook') <> (i.id is not null)",
-    ),
-    (
-        "I16 one delivery per matching endpoint, made with its event",
-        "select d.id::text from deliveries d join events e on e.environment_id = d.environment_id and e.id = d.event_id
-         where d.created_at <> e.created_at",
-    ),
-    (
-        "I18 attempts are numbered without gaps",
-        "select d.id::text from deliveries d
-         where d.attempt_count <> (select count(*) from delivery_attempts a where a.environment_id = d.environment_id and a.delivery_id = d.id)
-            or d.attempt_count <> coalesce((select max(attempt_number) from delivery_attempts a
-                where a.environment_id = d.environment_id and a.delivery_id = d.id), 0)",
-    ),
-    (
-        "I24 at most one refund per provider payment, over what was captured; and one for each that goes back",
-        "select f.provider_payment_id from provider_payments f
-         left join refunds r on r.environment_id = f.environment_id and r.provider_payment_id = f.provider_payment_id
-         where (f.fate = 'refund') <> (r.id is not null) or r.amount_minor <> f.amount_minor or r.currency <> f.currency",
-    ),
-    (
-        "I5 a refund's events have no gap, and the last one tells its state",
-        "select r.id::text || ' ' || r.refund_status from refunds r
-         left join lateral (select count(*) as told, coalesce(max(e.sequence), 0) as last,
-                array_agg(e.event_type order by e.sequence) as types from events e
-             where e.environment_id = r.environment_id and e.subject_id = r.id) e on true
-         where r.event_count <> e.told or r.event_count <> e.last
-            or (r.refund_status = 'SUCCEEDED') <> (e.types[e.last] = 'refund.succeeded')
-            or (r.refund_status = 'FAILED' and e.types[e.last] <> 'refund.failed')
-            or e.types[1] <> case r.reason when 'late_payment' then 'payment.late' else 'refund.created' end
-            or (select count(*) from unnest(e.types) as type where type in ('refund.created', 'refund.succeeded'))
-                <> case r.refund_status when 'SUCCEEDED' then 2 else 1 end",
-    ),
-    (
-        "invoice numbers have no gap",
-        "select c.environment_id::text from invoice_counters c
-         where c.last_number <> (select count(*) from invoices i
-             where i.environment_id = c.environment_id and i.invoice_status = 'FINALIZED')",
-    ),
-];
 
 pub async fn violations(
     pool: &Pool,
@@ -146,12 +16,10 @@ pub async fn violations(
     canaries: &[String],
 ) -> Vec<String> {
     let mut found = Vec::new();
-    for (name, query) in QUERIES {
-        let query = sqlx::query(*query);
-        let query = if name.starts_with("I13") { query.bind(now) } else { query };
-        for row in query.fetch_all(pool).await.unwrap() {
-            found.push(format!("{name}: {}", row.get::<String, _>(0)));
-        }
+    for rule in doctor::INVARIANTS {
+        let (offenders, _) = doctor::run(pool, rule, now, 1000).await.unwrap();
+        found
+            .extend(offenders.into_iter().map(|offender| format!("{} {}: {offender}", rule.name, rule.text)));
     }
     found.extend(ledger_violations(pool, ledger, now).await);
     found.extend(leaks(pool, canaries).await);

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use checkoutd::{
     app::{App, Parts},
     db, http,
-    kit::{ids::Ids, secret::Sealer},
+    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    metrics::Metrics,
     webhooks, worker,
 };
 use tokio_util::sync::CancellationToken;
@@ -15,17 +16,23 @@ use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
 impl TestApp {
     /// A second service's parts on the same database, with its own pool and ids.
     pub fn second(&self) -> App {
+        self.second_by(self.state().clock.clone())
+    }
+
+    /// As [`TestApp::second`], going by another clock.
+    pub fn second_by(&self, clock: Clock) -> App {
         let first = self.state();
-        let ids = Ids::seeded(8, first.clock.clone());
+        let ids = Ids::seeded(8, clock.clone());
         let pool = db::connect(&self.database_url.as_str().into(), 8).unwrap();
         App::new(Parts {
             reserved: pool.clone(),
             pool,
-            clock: first.clock.clone(),
+            clock,
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
             egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
             wake: worker::Wake::default(),
+            metrics: Metrics::detached().0,
             ids,
             config: first.config.clone(),
         })
@@ -33,14 +40,20 @@ impl TestApp {
 
     /// A second service on a port of its own; the merchant as its client.
     pub async fn replica(&self, merchant: &Merchant) -> Merchant {
+        self.replica_by(merchant, self.state().clock.clone()).await.1
+    }
+
+    /// As [`TestApp::replica`], going by another clock; and its parts.
+    pub async fn replica_by(&self, merchant: &Merchant, clock: Clock) -> (App, Merchant) {
+        let app = self.second_by(clock);
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
-        let router = http::router(self.second());
+        let router = http::router(app.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
         tokio::spawn(async move {
             http::serve(bound, router, CancellationToken::new().cancelled_owned()).await;
         });
-        Merchant { base_url, ..merchant.clone() }
+        (app, Merchant { base_url, ..merchant.clone() })
     }
 
     /// Runs `checkoutd` with these arguments against the test's database.

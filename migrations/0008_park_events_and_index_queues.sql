@@ -10,3 +10,9 @@ alter table inbox
 create index inbox_parked on inbox (received_at) where inbox_status = 'parked';
 create index inbox_removable on inbox (received_at)
     where inbox_status = 'processed' and outcome in ('foreign', 'ignored');
+
+-- What metrics and doctor count all the time, however many sessions there are: those that are open, by deadline, and
+-- those whose link still has to be cancelled.
+create index checkout_sessions_open on checkout_sessions (expires_at)
+    where checkout_status in ('initiated', 'pending');
+create index checkout_sessions_closing on checkout_sessions (updated_at) where link_state = 'closing';
