@@ -14,13 +14,13 @@ pub async fn watch_keys(world: Arc<World>) {
     loop {
         for merchant in &world.merchants {
             let sent = world.client.now_ns();
-            let Some(page) = world.client.get(merchant, "/v1/checkout/sessions?limit=200").await else {
+            let Some(page) = world.client.get(merchant, "/v1/checkout/sessions?limit=120").await else {
                 continue;
             };
             let mut open: HashMap<&str, &str> = HashMap::new();
             for (place, session) in page.json["items"].as_array().into_iter().flatten().enumerate() {
                 let text = |field: &str| session[field].as_str().unwrap_or_default();
-                if place % 50 == 7 {
+                if place % 40 == 7 {
                     world.client.observe(session, sent);
                 }
                 if session["idempotency_key"].is_null() || is_terminal(text("checkout_status")) {
@@ -30,7 +30,7 @@ pub async fn watch_keys(world: Arc<World>) {
                     world.client.overlap(format!("{}: {other}, {}", text("idempotency_key"), text("id")));
                 }
             }
-            sleep(Duration::from_millis(400)).await;
+            sleep(Duration::from_millis(700)).await;
         }
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// A process gets this long to end after SIGTERM.
 const TERM_LIMIT: Duration = Duration::from_secs(15);
 
+/// One question whether it is ready.
+const PROBE_LIMIT: Duration = Duration::from_millis(500);
+
 /// What all replicas share.
 pub struct Service {
     pub binary: PathBuf,
@@ -34,6 +37,8 @@ pub struct Service {
     pub postgres: Arc<Postgres>,
     /// Whether a process may fail to start because its database cannot be reached.
     pub database_fails: bool,
+    /// Asks whether replicas are ready. One for all: to build one takes longer than a replica's start.
+    pub probe: reqwest::Client,
 }
 
 impl Service {
@@ -137,7 +142,7 @@ impl Supervisor {
     ) -> End {
         let changes = self.service.postgres.changes();
         let mut is_ready = false;
-        let ready = until_ready(self.addr);
+        let ready = until_ready(&self.service.probe, self.addr);
         tokio::pin!(ready);
         loop {
             tokio::select! {
@@ -203,12 +208,10 @@ impl Supervisor {
 }
 
 /// Asks until the replica says that it is ready.
-async fn until_ready(addr: SocketAddr) {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(500)).build();
-    let http = http.expect("a client without TLS roots or proxies can be built");
+async fn until_ready(http: &reqwest::Client, addr: SocketAddr) {
     let url = format!("http://{addr}/readyz");
     loop {
-        if http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
+        if http.get(&url).timeout(PROBE_LIMIT).send().await.is_ok_and(|answer| answer.status() == 200) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(4)).await;

@@ -74,6 +74,7 @@ impl World {
             reaper: Reaper::start()?,
             tally: Arc::clone(&tally),
             postgres: Arc::clone(&postgres),
+            probe: reqwest::Client::builder().no_proxy().build()?,
             database_fails: [Fault::Postgres, Fault::Terminate, Fault::Proxy].iter().any(|f| args.has(*f)),
         });
         let start =
