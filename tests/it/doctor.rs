@@ -106,7 +106,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("I18", "update delivery_attempts set attempt_number = attempt_number + 7"),
     ("I21", "update provider_payments set session_id = gen_random_uuid()"),
     ("I21", "update refunds set session_id = gen_random_uuid()"),
-    ("I21", "update events set subject_id = gen_random_uuid()"),
+    ("I21.events", "update events set subject_id = gen_random_uuid()"),
     ("I21", "update refunds set environment_id = (select id from environments where mode = 'live')"),
     ("I21", "update inbox set connection_ids = array[gen_random_uuid()]"),
     ("I21", "update inbox set connection_ids = '{}'"),
@@ -131,7 +131,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("sessions.unwatched", "update checkout_sessions set link_state = 'closing', check_at = null"),
     ("inbox.parked", "update inbox set inbox_status = 'parked'"),
     ("deliveries.due", "update deliveries set delivery_status = 'pending', next_attempt_at = '2020-01-01'"),
-    ("webhooks.missing", "update inbox set outcome = 'foreign'"),
+    ("webhooks.missing", "update provider_payments set inbox_id = null"),
 ];
 
 #[tokio::test]
