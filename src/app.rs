@@ -13,12 +13,19 @@ use crate::{
 
 /// The service's parts; cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App {
+    /// The connections that this part of the service uses.
+    pub pool: Pool,
+    parts: Arc<Parts>,
+}
 
 /// The parts themselves, reached through [`App`].
 pub struct Parts {
-    /// Postgres, the only truth.
+    /// Postgres, the only truth, for the API and deliveries.
     pub pool: Pool,
+    /// Connections kept for what must go on when the API takes all of [`Parts::pool`]: Razorpay's webhooks,
+    /// completions, deadlines and refunds.
+    pub reserved: Pool,
     /// Time.
     pub clock: Clock,
     /// Ids and random values.
@@ -40,7 +47,13 @@ pub struct Parts {
 impl App {
     /// Shares `parts`.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self { pool: parts.pool.clone(), parts: Arc::new(parts) }
+    }
+
+    /// The same service on the connections that the API cannot take.
+    #[must_use]
+    pub fn on_reserved(&self) -> Self {
+        Self { pool: self.parts.reserved.clone(), parts: Arc::clone(&self.parts) }
     }
 }
 
@@ -48,6 +61,6 @@ impl Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.parts
     }
 }

@@ -84,10 +84,14 @@ fn build(config: &Config) -> anyhow::Result<App> {
 fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow::Result<App> {
     let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
+    // A third, for what the API must not starve.
+    let reserved = (config.database_pool_size / 3).max(1);
+    // The URL may hold a password: its text stays out of the error.
+    let connect =
+        |size| db::connect(url, size).map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"));
     Ok(App::new(Parts {
-        // The URL may hold a password: its text stays out of the error.
-        pool: db::connect(url, config.database_pool_size)
-            .map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"))?,
+        pool: connect(config.database_pool_size - reserved)?,
+        reserved: connect(reserved)?,
         sealer: Sealer::parse(key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
         razorpay: razorpay::Client::new(
             config.razorpay_base_url.clone(),

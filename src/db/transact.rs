@@ -1,11 +1,16 @@
 //! Transactions: the only place that begins one.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 
 use super::{Error, Pool, Tx};
+use crate::kit::backoff::exponential;
 
 /// How often a transaction is run again after a deadlock or a serialisation failure.
 const RERUNS: u32 = 3;
+/// The longest wait before the first rerun; doubled for each next one. Those who met must not meet again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// An error of a use case that can tell whether the database stands behind it.
 pub trait TransactError: From<Error> {
@@ -35,6 +40,7 @@ pub async fn transact<T, E: TransactError>(
             Err(error) if rerun < RERUNS && error.database_error().is_some_and(is_conflict) => {
                 rerun += 1;
                 tracing::info!(transaction.name = name, rerun, "transaction conflicted, running it again");
+                tokio::time::sleep(exponential(PAUSE, rerun - 1, PAUSE * 8).mul_f64(rand::random())).await;
             }
             done => return done,
         }

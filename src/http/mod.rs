@@ -33,7 +33,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::invoices::api::router())
         .merge(crate::payments::api::router())
         .merge(crate::webhooks::api::router())
-        .merge(crate::inbox::api::router());
+        .merge(crate::inbox::api::router().with_state(app.on_reserved()));
     let routes = Router::new()
         .nest("/v1", v1)
         .merge(crate::checkout::return_page::router())

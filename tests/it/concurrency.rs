@@ -1,19 +1,21 @@
 //! The same thing many times at once: one winner, no half effects.
 
+use checkoutd::worker;
+use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::support::{Merchant, TestApp, send};
+use crate::support::{Merchant, Reply, TestApp, send};
 
 #[tokio::test]
-async fn fifty_creates_with_one_key_make_one_session_and_one_link() {
+async fn a_hundred_creates_with_one_key_make_one_session_and_one_link() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;
     let plan = merchant.plan().await;
     merchant.customer("user_12345").await;
     let mut request = Merchant::session_request(&plan);
     request["idempotency_key"] = json!("order_1");
-    let replies = join_all((0..50).map(|_| merchant.post("/v1/checkout/sessions", request.clone()))).await;
+    let replies = join_all((0..100).map(|_| merchant.post("/v1/checkout/sessions", request.clone()))).await;
     let mut statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses[0], 201);
@@ -28,32 +30,69 @@ async fn fifty_creates_with_one_key_make_one_session_and_one_link() {
     app.finish().await;
 }
 
+/// Webhooks, deadline, cancels, deletes and polls of one session, 64 at a time and on two processes.
 #[tokio::test]
-async fn payment_cancel_delete_and_polls_at_once_have_one_outcome() {
+async fn everything_at_once_has_one_outcome() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;
-    for round in 0..8 {
+    let (second, other) = (app.second(), app.replica(&merchant).await);
+    for round in 0..50 {
         let session = merchant.session().await;
-        if round % 2 == 0 {
+        let id = session["id"].as_str().unwrap();
+        if round % 3 != 0 {
             app.pay(&session);
         }
-        let path = format!("/v1/checkout/sessions/{}", session["id"].as_str().unwrap());
-        let (cancel, path) = (format!("{path}/cancel"), path);
-        let cancels = join_all((0..4).map(|_| merchant.post_empty(&cancel)));
-        let deletes = join_all((0..4).map(|_| merchant.delete(&path)));
-        let polls = join_all((0..4).map(|_| merchant.get(&path)));
-        let (cancels, deletes, polls, _) =
-            tokio::join!(cancels, deletes, polls, app.sandbox.flush_webhooks());
-        assert!(polls.iter().all(|reply| reply.status == 200));
+        // Due at once, when the round is to include the deadline.
+        let by = if round % 2 == 0 { TimeDelta::minutes(15) } else { TimeDelta::zero() };
+        app.clock().advance(by);
+        let webhook = paid_webhook(&app, id);
+        let path = format!("/v1/checkout/sessions/{id}");
+        let cancel = format!("{path}/cancel");
+        let both = [&merchant, &other];
+        let webhooks =
+            join_all((0..12).filter_map(|n| webhook.as_ref().map(|event| event.post(both[n % 2]))));
+        let cancels = join_all((0..12).map(|n| both[n % 2].post_empty(&cancel)));
+        let deletes = join_all((0..12).map(|n| both[n % 2].delete(&path)));
+        let polls = join_all((0..24).map(|n| both[n % 2].get(&path)));
+        let workers = join_all([app.state(), &second].map(worker::drain_all));
+        let (webhooks, cancels, deletes, polls, workers) =
+            tokio::join!(webhooks, cancels, deletes, polls, workers);
+        assert!(workers.iter().all(Result::is_ok), "{workers:?}");
+        assert!(webhooks.iter().all(|reply| reply.status == 200), "{webhooks:?}");
+        assert!(polls.iter().all(|reply| reply.status == 200), "{polls:?}");
         let status = merchant.read_session(&session).await["checkout_status"].as_str().unwrap().to_owned();
-        let (cancelled, deleted) = if round % 2 == 0 { (400, 400) } else { (200, 204) };
-        assert_eq!(status, if round % 2 == 0 { "completed" } else { "expired" });
+        let paid = round % 3 != 0;
+        assert_eq!(status, if paid { "completed" } else { "expired" }, "round {round}");
+        let (cancelled, deleted) = if paid { (400, 400) } else { (200, 204) };
         assert!(cancels.iter().all(|reply| reply.status == cancelled), "{cancels:?}");
         assert!(deletes.iter().all(|reply| reply.status == deleted), "{deletes:?}");
     }
     app.sandbox.flush_webhooks().await;
     app.drain().await;
+    assert!(app.sandbox.ledger().refunds.is_empty(), "paid wins, each time");
     app.finish().await;
+}
+
+/// Razorpay's word that a session's link was paid, as it was queued.
+struct PaidWebhook {
+    path: String,
+    body: String,
+    signature: String,
+}
+
+fn paid_webhook(app: &TestApp, session: &str) -> Option<PaidWebhook> {
+    let sent = app.sandbox.ledger().deliveries;
+    let event =
+        sent.into_iter().find(|sent| sent.event == "payment_link.paid" && sent.body.contains(session))?;
+    let path = event.url.strip_prefix(&app.base_url).unwrap().to_owned();
+    Some(PaidWebhook { path, body: event.body, signature: event.signature.unwrap() })
+}
+
+impl PaidWebhook {
+    async fn post(&self, merchant: &Merchant) -> Reply {
+        let request = merchant.builder(axum::http::Method::POST, &self.path);
+        send(request.header("x-razorpay-signature", &self.signature).body(self.body.clone())).await
+    }
 }
 
 #[tokio::test]
@@ -109,7 +148,7 @@ async fn readers_of_one_session_share_one_look_at_the_provider() {
     let replies = join_all((0..10).map(|_| merchant.get(&path))).await;
     let fresh = replies.into_iter().filter(|reply| reply.json()["stale"] == false).count();
     assert_eq!(fresh, 1);
-    app.clock().advance(chrono::TimeDelta::seconds(2));
+    app.clock().advance(TimeDelta::seconds(2));
     assert_eq!(merchant.get(&path).await.expect(200)["stale"], false);
     app.finish().await;
 }

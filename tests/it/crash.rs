@@ -106,7 +106,7 @@ const BEHIND: TimeDelta = TimeDelta::seconds(60);
 async fn crash(scene: Scene, checkpoint: &str) {
     let short_lived = scene == Scene::Deadline;
     let variables = if short_lived { vec![("CHECKOUTD_SESSION_TTL_SECONDS", "40")] } else { Vec::new() };
-    let app = TestApp::start_with(Settings { variables, behind: Some(BEHIND) }).await;
+    let app = TestApp::start_with(Settings { variables, behind: Some(BEHIND), ..Settings::default() }).await;
     let merchant = app.merchant().await;
     let receiver = Receiver::start().await;
     let prepared = prepare(&app, &merchant, &receiver, scene).await;

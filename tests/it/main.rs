@@ -11,6 +11,7 @@ mod connections;
 #[cfg(debug_assertions)]
 mod crash;
 mod customers;
+mod database_faults;
 mod deliveries;
 mod doctor;
 mod health;
@@ -23,6 +24,7 @@ mod razorpay_webhook;
 mod reads;
 mod reconcile;
 mod refunds;
+mod replicas;
 mod return_page;
 mod session_bodies;
 mod session_input;

@@ -176,8 +176,10 @@ async fn the_link_carries_our_notes_the_customer_and_a_deadline_that_razorpay_ac
 
 #[tokio::test]
 async fn a_short_lifetime_expires_in_time_though_razorpay_wants_fifteen_minutes() {
-    let settings =
-        crate::support::Settings { variables: vec![("CHECKOUTD_SESSION_TTL_SECONDS", "60")], behind: None };
+    let settings = crate::support::Settings {
+        variables: vec![("CHECKOUTD_SESSION_TTL_SECONDS", "60")],
+        ..crate::support::Settings::default()
+    };
     let app = TestApp::start_with(settings).await;
     let merchant = app.merchant().await;
     let session = merchant.session().await;

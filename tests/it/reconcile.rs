@@ -77,7 +77,8 @@ async fn without_webhooks_a_polled_session_completes_within_three_seconds() {
 
 #[tokio::test]
 async fn what_can_wait_keeps_to_the_accounts_budget_and_what_cannot_does_not() {
-    let settings = Settings { variables: vec![("CHECKOUTD_PROVIDER_READS_PER_SECOND", "1")], behind: None };
+    let settings =
+        Settings { variables: vec![("CHECKOUTD_PROVIDER_READS_PER_SECOND", "1")], ..Settings::default() };
     let app = TestApp::start_with(settings).await;
     let merchant = app.merchant().await;
     app.sandbox.set_faults(no_webhooks());

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Merchant, Receiver, TestApp};
+use crate::support::{Merchant, Receiver, TestApp, WEBHOOK_SECRET};
 
 fn faults(rule: FaultRule) -> Faults {
     Faults { rules: vec![rule], ..Faults::default() }
@@ -761,6 +761,68 @@ async fn a_worker_that_lost_its_lease_changes_nothing() {
     app.sandbox.set_faults(Faults::default());
     app.drain().await;
     assert_eq!(read(&merchant, &refund).await["refund_status"], "SUCCEEDED");
+    app.finish().await;
+}
+
+/// Until the slow call is under way at Razorpay.
+async fn until_called(app: &TestApp, merchant: &Merchant) {
+    let url = format!("{}/_sandbox/faults", app.sandbox.base_url());
+    loop {
+        let faults = crate::support::send(merchant.http.get(&url)).await.expect(200);
+        if faults["rules"][0]["times"] == 0 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_lease_is_left_to_its_new_holder() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (session, paid) = app.late_payment(&merchant).await;
+    let slow = FaultRule::times(1, Op::Refund, FaultKind::DelayMs { delay_ms: 400 });
+    app.sandbox.set_faults(faults(slow));
+    let held = SendRefunds.claim(app.state(), 4).await.unwrap();
+    let take_over = async {
+        until_called(&app, &merchant).await;
+        app.clock().advance(TimeDelta::seconds(61));
+        SendRefunds.claim(app.state(), 4).await.unwrap()
+    };
+    let (stepped, taken) = tokio::join!(SendRefunds.step(app.state(), held[0]), take_over);
+    stepped.unwrap();
+    let refund = merchant.refund_of(&session).await;
+    assert_eq!((&refund["refund_status"], &refund["attempts"]), (&json!("PENDING"), &json!(0)));
+    assert_eq!(app.made(&paid).len(), 1);
+    SendRefunds.step(app.state(), taken[0]).await.unwrap();
+    assert_eq!(read(&merchant, &refund).await["gateway_refund_id"], app.made(&paid)[0].id);
+    assert_eq!(app.made(&paid).len(), 1, "the same key, the same refund");
+    assert_eq!(merchant.refund_events(&refund).await, WHOLE_STORY);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_webhook_changes_nothing() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (session, paid) = app.late_payment(&merchant).await;
+    let slow = FaultRule::times(1, Op::Refund, FaultKind::DelayMs { delay_ms: 400 });
+    app.sandbox.set_faults(faults(slow));
+    let refund = merchant.refund_of(&session).await;
+    let told = async {
+        until_called(&app, &merchant).await;
+        let body = json!({"entity": "event", "event": "refund.processed", "payload": {"refund": {"entity": {
+            "id": "rfnd_000000000TOLD", "payment_id": paid.payment_id, "amount": 49_900, "receipt": refund["id"],
+            "status": "processed"}}}});
+        merchant.post_signed(body.to_string(), WEBHOOK_SECRET).await.expect(200);
+        let settled = read(&merchant, &refund).await;
+        app.clock().advance(TimeDelta::seconds(1));
+        settled
+    };
+    let (settled, ()) = tokio::join!(told, app.drain());
+    assert_eq!(settled["refund_status"], "SUCCEEDED");
+    assert_eq!(app.made(&paid).len(), 1);
+    assert_eq!(read(&merchant, &refund).await, settled);
+    assert_eq!(merchant.refund_events(&refund).await, WHOLE_STORY);
     app.finish().await;
 }
 

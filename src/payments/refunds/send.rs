@@ -104,6 +104,7 @@ fn request(refund: &Refund) -> razorpay::NewRefund {
 async fn without_answer(app: &App, account: &Account, refund: &Refund, error: &ProviderError) -> Answer {
     let retry_after = match error {
         ProviderError::RateLimited { retry_after } => *retry_after,
+        ProviderError::Paused { retry_after } => Some(*retry_after),
         _ => None,
     };
     let why = error.to_string();

@@ -21,7 +21,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Merchant, actors, audit, clock::MockClock};
+use super::{Merchant, actors, audit, clock::MockClock, tcpfault::TcpFault};
 
 pub const KEY_SECRET: &str = "canary-razorpay-key-secret";
 pub const WEBHOOK_SECRET: &str = "canary-razorpay-webhook-secret";
@@ -36,6 +36,7 @@ pub struct TestApp {
     /// Counts for this app once it is the thread's local recorder.
     pub recorder: Arc<metrics_exporter_prometheus::PrometheusRecorder>,
     pub database_url: String,
+    proxy: Option<TcpFault>,
     database: String,
     canaries: std::sync::Mutex<Vec<String>>,
     shutdown: CancellationToken,
@@ -49,6 +50,8 @@ pub struct Settings {
     pub variables: Vec<(&'static str, &'static str)>,
     /// Starts the clock so much behind the system's, for tests that run the binary beside; else at a fixed time.
     pub behind: Option<TimeDelta>,
+    /// Reaches Postgres through a proxy that can break, with a pool of this size.
+    pub proxied_pool: Option<u32>,
 }
 
 impl TestApp {
@@ -75,8 +78,17 @@ impl TestApp {
         let app_clock = Clock::from_source(Arc::new(clock.clone()));
         let (metrics, recorder) = Metrics::detached();
         let ids = Ids::seeded(7, app_clock.clone());
+        let proxy = match settings.proxied_pool {
+            Some(_) => Some(TcpFault::start(super::db::upstream()).await.unwrap()),
+            None => None,
+        };
+        let pool = match (&proxy, settings.proxied_pool) {
+            (Some(proxy), Some(size)) => db::connect(&proxied(&url, proxy), size).unwrap(),
+            _ => db::connect(&url.as_str().into(), 8).unwrap(),
+        };
         let app = App::new(Parts {
-            pool: db::connect(&url.as_str().into(), 8).unwrap(),
+            reserved: pool.clone(),
+            pool,
             clock: app_clock.clone(),
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: razorpay::Client::new(
@@ -105,6 +117,7 @@ impl TestApp {
             base_url,
             recorder,
             database_url: url,
+            proxy,
             database,
             canaries,
             shutdown,
@@ -116,6 +129,11 @@ impl TestApp {
     /// The service's own parts, for scenarios that no API reaches.
     pub fn state(&self) -> &App {
         &self.app
+    }
+
+    /// What stands between the service and Postgres.
+    pub fn proxy(&self) -> &TcpFault {
+        self.proxy.as_ref().expect("the settings ask for no proxy")
     }
 
     pub fn clock(&self) -> &MockClock {
@@ -232,6 +250,20 @@ async fn start_sandbox(clock: &MockClock) -> Sandbox {
     let mut config = SandboxConfig::new(Arc::new(move || clock.now()));
     config.auto_deliver = false;
     Sandbox::start(config).await.unwrap()
+}
+
+/// The same database through `proxy`.
+fn proxied(url: &str, proxy: &TcpFault) -> secrecy::SecretString {
+    let mut url: url::Url = url.parse().unwrap();
+    let kept: Vec<_> =
+        url.query_pairs().into_owned().filter(|(key, _)| key != "host" && key != "port").collect();
+    url.query_pairs_mut()
+        .clear()
+        .extend_pairs(kept)
+        .append_pair("host", "127.0.0.1")
+        .append_pair("port", &proxy.addr().port().to_string())
+        .append_pair("sslmode", "disable");
+    url.to_string().into()
 }
 
 /// A request for a Razorpay connection.

@@ -3,8 +3,9 @@
 use std::{process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
 use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// A running `checkoutd serve`; killed when dropped.
 pub struct Binary {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: UnboundedReceiver<String>,
     pub base_url: String,
 }
 
@@ -42,7 +43,15 @@ impl Binary {
             command.env("CHECKOUTD_CHECKPOINT", checkpoint);
         }
         let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (send, log) = unbounded_channel();
+        // Read all the time: a process whose log nobody reads stops when the pipe is full.
+        #[expect(clippy::disallowed_methods, reason = "ends with the child")]
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = send.send(line);
+            }
+        });
         let mut binary = Self { child, log, base_url: String::new() };
         let listening = binary.until_line("listening").await;
         let address = listening["fields"]["address"].as_str().unwrap();
@@ -54,7 +63,7 @@ impl Binary {
     pub async fn until_line(&mut self, message: &str) -> serde_json::Value {
         let mut seen = Vec::new();
         let wait = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
+            while let Some(line) = self.log.recv().await {
                 let json = serde_json::from_str(&line).unwrap_or(serde_json::Value::Null);
                 if json["fields"]["message"] == message {
                     return json;
@@ -71,7 +80,7 @@ impl Binary {
     pub async fn until_death_at(mut self, checkpoint: &str) {
         let mut last = Vec::new();
         let wait = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
+            while let Some(line) = self.log.recv().await {
                 last.push(line);
             }
             self.child.wait().await.unwrap()
@@ -95,7 +104,7 @@ impl Binary {
     /// Waits for its end; its exit code.
     pub async fn until_end(mut self) -> Option<i32> {
         let wait = async {
-            while self.log.next_line().await.unwrap().is_some() {}
+            while self.log.recv().await.is_some() {}
             self.child.wait().await.unwrap()
         };
         within(wait).await.code()

@@ -15,6 +15,8 @@ use checkoutd::{
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
+use super::tcpfault::Upstream;
+
 static SERVER: OnceCell<embedded::Server> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Cloning holds a lock on the template; clones would only wait for each other inside Postgres.
@@ -27,6 +29,13 @@ pub async fn create() -> (String, String) {
     let statement = format!("create database {name} template {} strategy file_copy", template());
     run_locked(&server.url("postgres"), statement).await;
     (server.url(&name), name)
+}
+
+/// Where the server listens, for a proxy in front of it.
+pub fn upstream() -> Upstream {
+    let url: url::Url = SERVER.get().expect("a database was made").url("postgres").parse().unwrap();
+    let value = |wanted: &str| url.query_pairs().find(|(key, _)| key == wanted).unwrap().1.into_owned();
+    Upstream::Unix(PathBuf::from(value("host")).join(format!(".s.PGSQL.{}", value("port"))))
 }
 
 pub async fn drop_database(name: &str) {

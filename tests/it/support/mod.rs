@@ -10,9 +10,11 @@ mod money;
 pub mod razorpay;
 mod receiver;
 mod replica;
+mod tcpfault;
 
 pub use actors::{Merchant, Reply};
 pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
 pub use binary::Binary;
 pub use clock::MockClock;
 pub use receiver::{Received, Receiver};
+pub use tcpfault::Loss;

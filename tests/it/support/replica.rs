@@ -14,17 +14,19 @@ use tokio_util::sync::CancellationToken;
 use super::{Merchant, TestApp, app::ENCRYPTION_KEY};
 
 impl TestApp {
-    /// A second service on the same database, with its own pool, ids and port; and the merchant as it sees it.
-    pub async fn replica(&self, merchant: &Merchant) -> Merchant {
-        self.replica_by(merchant, self.state().clock.clone()).await.1
+    /// A second service's parts on the same database, with its own pool and ids.
+    pub fn second(&self) -> App {
+        self.second_by(self.state().clock.clone())
     }
 
-    /// As [`TestApp::replica`], going by another clock; and its parts.
-    pub async fn replica_by(&self, merchant: &Merchant, clock: Clock) -> (App, Merchant) {
+    /// As [`TestApp::second`], going by another clock.
+    pub fn second_by(&self, clock: Clock) -> App {
         let first = self.state();
         let ids = Ids::seeded(8, clock.clone());
-        let app = App::new(Parts {
-            pool: db::connect(&self.database_url.as_str().into(), 8).unwrap(),
+        let pool = db::connect(&self.database_url.as_str().into(), 8).unwrap();
+        App::new(Parts {
+            reserved: pool.clone(),
+            pool,
             clock,
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
@@ -33,7 +35,17 @@ impl TestApp {
             metrics: Metrics::detached().0,
             ids,
             config: first.config.clone(),
-        });
+        })
+    }
+
+    /// A second service on a port of its own; the merchant as its client.
+    pub async fn replica(&self, merchant: &Merchant) -> Merchant {
+        self.replica_by(merchant, self.state().clock.clone()).await.1
+    }
+
+    /// As [`TestApp::replica`], going by another clock; and its parts.
+    pub async fn replica_by(&self, merchant: &Merchant, clock: Clock) -> (App, Merchant) {
+        let app = self.second_by(clock);
         let bound = http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let base_url = format!("http://{}", bound.addr);
         let router = http::router(app.clone());
