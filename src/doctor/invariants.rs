@@ -137,7 +137,7 @@ pub const INVARIANTS: &[Rule] = &[
          union all
          select f.session_id::text || ' ' || f.provider_payment_id from provider_payments f
          left join inbox i on i.environment_id = f.environment_id and i.id = f.inbox_id
-         where (f.cause = 'webhook') <> (i.id is not null)",
+         where (f.cause = 'webhook' or f.inbox_id is not null) and i.id is null",
     ),
     invariant(
         "I16", "evt", "one delivery for every endpoint that wanted the event, made with it",
@@ -178,13 +178,17 @@ pub const INVARIANTS: &[Rule] = &[
          select 'refund ' || r.id from refunds r
          where not exists (select 1 from checkout_sessions s where s.environment_id = r.environment_id and s.id = r.session_id)
          union all
-         select 'event ' || e.id from events e
-         where not exists (select 1 from checkout_sessions s where s.environment_id = e.environment_id and s.id = e.subject_id)
-            and not exists (select 1 from refunds r where r.environment_id = e.environment_id and r.id = e.subject_id)
-         union all
          select 'inbox ' || i.id from inbox i
          where cardinality(i.connection_ids) = 0 or exists (select 1 from unnest(i.connection_ids) as named (id)
             where not exists (select 1 from connections c where c.environment_id = i.environment_id and c.id = named.id))",
+    ),
+    invariant(
+        "I21.events",
+        "evt",
+        "every event is about a session or a refund of its environment",
+        "select e.id::text || ' ' || e.event_type from events e
+         where not exists (select 1 from checkout_sessions s where s.environment_id = e.environment_id and s.id = e.subject_id)
+            and not exists (select 1 from refunds r where r.environment_id = e.environment_id and r.id = e.subject_id)",
     ),
     invariant(
         "I24", "", "at most one refund per captured payment, over the same money",

@@ -106,7 +106,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("I18", "update delivery_attempts set attempt_number = attempt_number + 7"),
     ("I21", "update provider_payments set session_id = gen_random_uuid()"),
     ("I21", "update refunds set session_id = gen_random_uuid()"),
-    ("I21", "update events set subject_id = gen_random_uuid()"),
+    ("I21.events", "update events set subject_id = gen_random_uuid()"),
     ("I21", "update refunds set environment_id = (select id from environments where mode = 'live')"),
     ("I21", "update inbox set connection_ids = array[gen_random_uuid()]"),
     ("I21", "update inbox set connection_ids = '{}'"),
