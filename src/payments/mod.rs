@@ -8,7 +8,8 @@ mod store;
 mod view;
 
 pub use facts::{
-    Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, was_told_by_webhook,
+    Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, is_known_in,
+    was_told_by_webhook,
 };
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
 pub use refunds::{

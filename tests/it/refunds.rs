@@ -450,7 +450,7 @@ async fn a_low_balance_is_waited_for_and_people_are_told() {
     };
     app.drain().await;
     assert_eq!(alerted().await, None, "a refusal alone is no reason to wake anybody");
-    let until = app.state().clock.now() + TimeDelta::hours(24);
+    let until = app.state().clock.now() + TimeDelta::hours(22);
     while app.state().clock.now() < until {
         let due = time(&merchant.refund_of(&session).await["next_attempt_at"]);
         let wait = due - app.state().clock.now();
