@@ -4,6 +4,7 @@ mod dev;
 mod doctor;
 mod inbox;
 mod migrate;
+mod refund;
 mod serve;
 mod tenant;
 
@@ -52,6 +53,8 @@ enum Command {
     Tenant(tenant::Options),
     /// Look at provider events that could not be settled, and try them again.
     Inbox(inbox::Options),
+    /// Close refunds that were made by another way.
+    Refund(refund::Options),
     /// Look whether everything that must be true is; changes nothing. Exit code 0: yes, 1: no, 2: cannot tell.
     Doctor(doctor::Options),
 }
@@ -64,6 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run().await?,
         Command::Tenant(options) => tenant::run(options).await?,
         Command::Inbox(options) => inbox::run(options).await?,
+        Command::Refund(options) => refund::run(options).await?,
         Command::Doctor(options) => return Ok(doctor::run(&options).await),
     }
     Ok(ExitCode::SUCCESS)

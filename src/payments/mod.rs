@@ -13,8 +13,8 @@ pub use facts::{
 };
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
 pub use refunds::{
-    NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, note_refund_in,
-    record_refund_in,
+    Closed, NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, close_refund,
+    note_refund_in, record_refund_in,
 };
 
 use crate::http::Named;
