@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Loss, Merchant, Reply, Settings, TestApp, send};
+use crate::support::{Binary, Loss, Merchant, Reply, Settings, TestApp, WEBHOOK_SECRET, send};
 
 async fn start_behind_proxy(pool_size: u32) -> TestApp {
     TestApp::start_with(Settings { proxied_pool: Some(pool_size), ..Settings::default() }).await
@@ -74,6 +74,32 @@ async fn clients_that_go_away_in_the_middle_take_nobody_elses_write_with_them() 
     assert_eq!(app.sandbox.ledger().links.len(), 60);
     let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
     assert_eq!(scalar(&app, open).await, 0);
+    app.finish().await;
+}
+
+/// A client goes away at the moment at which a transaction begins. Who gets the connection next must not write into
+/// that transaction: the answer would be 201, and nobody else would see the row (docs/adr/0003).
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the client gives up; nothing here holds a connection")]
+async fn what_is_acknowledged_is_seen_by_all_whoever_went_away_before() {
+    let app = start_behind_proxy(1).await;
+    let merchant = app.merchant().await;
+    let others = checkoutd::db::connect(&app.database_url.as_str().into(), 1).unwrap();
+    app.proxy().delay(Duration::from_millis(5));
+    for patience_ms in 0..60 {
+        // Concerns nobody, and its transaction begins early.
+        let event = json!({"event": format!("invoice.paid_{patience_ms}")}).to_string();
+        let impatient = merchant.post_signed(event, WEBHOOK_SECRET);
+        let _ = tokio::time::timeout(Duration::from_millis(patience_ms), impatient).await;
+        let external_id = format!("patient_{patience_ms}");
+        let body = json!({"external_id": external_id, "name": "Jane Smith"});
+        merchant.post("/v1/customers", body).await.expect(201);
+        let seen = sqlx::query_scalar("select exists (select from customers where external_id = $1)");
+        let seen: bool = seen.bind(external_id).fetch_one(&others).await.unwrap();
+        assert!(seen, "acknowledged, and not there: the client before had {patience_ms} ms of patience");
+    }
+    app.proxy().calm();
+    others.close().await;
     app.finish().await;
 }
 

@@ -116,6 +116,33 @@ async fn an_event_that_fails_ten_times_is_parked_with_its_error_and_can_be_repla
     app.finish().await;
 }
 
+/// 2xx means that it is stored: what is not, Razorpay must bring again.
+#[tokio::test]
+async fn an_event_that_cannot_be_stored_is_not_acknowledged() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay(&session);
+    let event =
+        app.sandbox.ledger().deliveries.into_iter().find(|sent| sent.event == "payment_link.paid").unwrap();
+    // Refused, the disk is full, shutting down.
+    for code in ["XX000", "53100", "57P01"] {
+        let function = format!(
+            "create function no_room() returns trigger language plpgsql as
+                 $$ begin raise exception 'no room' using errcode = '{code}'; end $$;
+             create trigger no_room before insert on inbox for each row execute function no_room();"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(function)).execute(&app.state().pool).await.unwrap();
+        let answered = post(&merchant, &event).await;
+        assert!(answered >= 500, "{code}: {answered}");
+        assert!(stored(&app).await.is_empty());
+        sql(&app, "drop trigger no_room on inbox; drop function no_room();").await;
+    }
+    assert_eq!(post(&merchant, &event).await, 200);
+    assert_eq!(status(&app, &session).await, "completed");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn trouble_of_the_database_never_parks_an_event() {
     let app = TestApp::start().await;

@@ -849,6 +849,35 @@ async fn credentials_that_do_not_work_keep_the_refund_waiting() {
     app.finish().await;
 }
 
+/// The row comes first: a refund whose row was rolled back would be sent under a key that nobody knows any more.
+#[tokio::test]
+async fn nothing_is_sent_before_it_is_on_record() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.advance(TimeDelta::minutes(15)).await;
+    let pool = &app.state().pool;
+    sqlx::raw_sql(
+        "create function no() returns trigger language plpgsql as $$ begin raise exception 'no commit'; end $$;
+         create constraint trigger no after insert on refunds deferrable initially deferred
+         for each row execute function no();",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let paid = app.pay_late(&session).await;
+    app.drain().await;
+    assert!(app.made(&paid).is_empty(), "sent, and not on record");
+    sqlx::raw_sql("drop trigger no on refunds; drop function no();").execute(pool).await.unwrap();
+    app.advance(TimeDelta::minutes(1)).await;
+    let refund = merchant.refund_of(&session).await;
+    assert_eq!(refund["refund_status"], "SUCCEEDED");
+    let made = app.made(&paid);
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0].idempotency_key.as_deref(), refund["id"].as_str());
+    app.finish().await;
+}
+
 /// State and event are one transaction.
 #[tokio::test]
 async fn a_refund_whose_event_cannot_be_written_is_recorded_when_it_can() {

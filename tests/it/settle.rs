@@ -300,6 +300,35 @@ async fn a_completion_whose_event_cannot_be_written_waits_until_it_can() {
     app.finish().await;
 }
 
+/// The other way round: a change that is rolled back at its commit is told to nobody.
+#[tokio::test]
+async fn a_completion_that_is_rolled_back_tells_nothing() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let session = merchant.session().await;
+    app.drain().await;
+    let pool = &app.state().pool;
+    sqlx::raw_sql(
+        "create function no() returns trigger language plpgsql as $$ begin raise exception 'no commit'; end $$;
+         create constraint trigger no after update on checkout_sessions deferrable initially deferred
+         for each row when (new.checkout_status = 'completed') execute function no();",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    app.pay(&session);
+    app.sandbox.flush_webhooks().await;
+    app.drain().await;
+    assert_eq!(receiver.event_types(), ["checkout.session.initiated"]);
+    sqlx::raw_sql("drop trigger no on checkout_sessions; drop function no();").execute(pool).await.unwrap();
+    app.advance(TimeDelta::minutes(1)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    assert_eq!(receiver.event_types(), ["checkout.session.initiated", "checkout.session.completed"]);
+    app.finish().await;
+}
+
 /// Razorpay lists a payment a moment after the link is paid.
 fn payment_not_listed() -> Vec<FaultRule> {
     let body = |text: &str| FaultKind::Status { code: 200, body: Some(text.to_owned()), retry_after: None };
