@@ -96,6 +96,25 @@ async fn a_repeated_key_gets_the_whole_open_session_and_is_free_once_it_ended() 
 }
 
 #[tokio::test]
+async fn one_key_of_two_merchants_names_a_session_of_each() {
+    let app = TestApp::start().await;
+    let mut created = Vec::new();
+    for merchant in [app.merchant().await, app.merchant().await] {
+        let mut request = Merchant::session_request(&merchant.plan().await);
+        merchant.customer("user_12345").await;
+        request["idempotency_key"] = json!("order_1");
+        let session = merchant.post("/v1/checkout/sessions", request.clone()).await.expect(201);
+        created.push((merchant, request, session));
+    }
+    for (merchant, request, session) in created {
+        let error = merchant.post("/v1/checkout/sessions", request).await.expect_error(409, "already_exists");
+        assert_eq!(error["details"]["checkout_session_id"], session["id"]);
+        assert_eq!(error["details"]["checkout_session"]["id"], session["id"]);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn without_webhooks_a_poll_finds_the_payment() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;
