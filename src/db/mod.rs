@@ -33,6 +33,9 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Idle longer than this, a connection is pinged before it is lent out.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 
+/// Connections are made anew this often, so that after a failover none stays with the old server for long.
+const LIFETIME: Duration = Duration::from_secs(5 * 60);
+
 /// Whether a text is a Postgres URL.
 pub fn is_url(url: &SecretString) -> bool {
     let text = url.expose_secret();
@@ -52,6 +55,7 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
     let pool = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(2))
+        .max_lifetime(LIFETIME)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {

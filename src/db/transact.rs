@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use sqlx::Connection;
 
 use super::{Error, Pool, Tx};
 use crate::kit::backoff::exponential;
@@ -51,11 +52,27 @@ async fn once<T, E: TransactError>(
     pool: &Pool,
     work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
 ) -> Result<T, E> {
-    let mut tx = pool.begin().await?;
-    // Dropping `tx` on an error rolls back.
-    let value = work(&mut tx).await?;
-    tx.commit().await?;
-    Ok(value)
+    let mut connection = pool.acquire().await?;
+    let mut tx = connection.begin().await?;
+    let done = match work(&mut tx).await {
+        Ok(value) => tx.commit().await.map(|()| value).map_err(E::from),
+        Err(error) => {
+            // Rolls back.
+            drop(tx);
+            Err(error)
+        }
+    };
+    if done.as_ref().is_err_and(|error| error.database_error().is_some_and(is_server_gone)) {
+        connection.close_on_drop();
+    }
+    done
+}
+
+/// Whether the server is not the one to talk to any more, though it may still answer: a primary that became a standby,
+/// or one that stops. Its connections must not go back to the pool.
+fn is_server_gone(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "25006" || code.starts_with("57P"))
 }
 
 fn is_conflict(error: &Error) -> bool {

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
@@ -25,7 +26,7 @@ use crate::{
 /// Verifies, stores and settles one event; a word for what it came to.
 ///
 /// # Errors
-/// 404 unknown environment; 503 no webhook secret is known, or Postgres is away (Razorpay retries for 24 hours);
+/// 404 unknown environment; 503 no webhook secret is known or one cannot be read, or Postgres is away (Razorpay retries for 24 hours);
 /// 401 the signature does not verify; 400 verified, but not an event.
 pub async fn receive(
     app: &App,
@@ -84,17 +85,18 @@ async fn verify(
     signature: &str,
     body: &[u8],
 ) -> Result<Vec<ConnectionId>, ApiError> {
-    let accounts = tenancy::all_accounts(app, scope).await?;
-    if accounts.iter().all(|account| account.webhook_secrets.is_empty()) {
+    let verifiers = tenancy::webhook_verifiers(app, scope).await?;
+    let unreadable = verifiers.iter().any(|known| known.is_unreadable);
+    if !unreadable && verifiers.iter().all(|known| known.secrets.is_empty()) {
         return Err(ApiError::unavailable("the environment has no webhook secret yet", 60));
     }
-    let verified: Vec<_> = accounts
-        .iter()
-        .filter(|account| {
-            account.webhook_secrets.iter().any(|secret| signature::verifies(body, signature, secret))
-        })
-        .map(|account| account.connection)
-        .collect();
+    let verifies =
+        |secrets: &[SecretString]| secrets.iter().any(|secret| signature::verifies(body, signature, secret));
+    let verified: Vec<_> =
+        verifiers.iter().filter(|known| verifies(&known.secrets)).map(|known| known.connection).collect();
+    if verified.is_empty() && unreadable {
+        return Err(ApiError::unavailable("a webhook secret of the environment cannot be read", 60));
+    }
     if verified.is_empty() {
         tracing::warn!(environment.id = %scope.environment, "a webhook whose signature does not verify");
         return Err(ApiError::unauthorized("the signature does not verify"));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Metrics, store};
-use crate::app::App;
+use crate::{app::App, db};
 
 /// So many scrapes as there may be: Postgres is asked once in this time.
 const KEPT: TimeDelta = TimeDelta::seconds(5);
@@ -40,35 +40,39 @@ pub struct Gauges {
 /// Gauges with the time they were read at; none where Postgres did not answer.
 pub struct Read {
     at: DateTime<Utc>,
+    /// Whether it answered at all: a count that takes too long is not an outage.
+    is_up: bool,
     gauges: Option<Gauges>,
 }
 
 impl Metrics {
     /// Prometheus's text format, version 0.0.4. Without Postgres the gauges of its queues are missing, and
-    /// `checkoutd_database_up` is 0.
+    /// `checkoutd_database_up` is 0. Where only the count failed, they are missing and it is 1.
     pub async fn render(&self, app: &App) -> String {
         let mut text = self.counters.render();
-        let gauges = self.gauges(app).await;
-        gauge(&mut text, "database_up", "Whether Postgres answered", f64::from(u8::from(gauges.is_some())));
+        let (is_up, gauges) = self.gauges(app).await;
+        gauge(&mut text, "database_up", "Whether Postgres answered", f64::from(u8::from(is_up)));
         if let Some(gauges) = gauges {
             write_all(&mut text, &gauges);
         }
         text
     }
 
-    async fn gauges(&self, app: &App) -> Option<Gauges> {
+    async fn gauges(&self, app: &App) -> (bool, Option<Gauges>) {
         // Held while Postgres is asked: scrapes that come meanwhile wait for the same answer.
         let mut last = self.gauges.lock().await;
         let now = app.clock.now();
         if let Some(read) = &*last
             && (TimeDelta::zero()..KEPT).contains(&(now - read.at))
         {
-            return read.gauges;
+            return (read.is_up, read.gauges);
         }
         let gauges = store::read_any_scope(&app.pool, now).await;
         let gauges = gauges.inspect_err(|error| tracing::warn!(%error, "gauges could not be read")).ok();
-        *last = Some(Read { at: now, gauges });
-        gauges
+        // On other connections: the API may have taken all of its own.
+        let is_up = gauges.is_some() || db::is_ready(&app.reserved).await.is_ok();
+        *last = Some(Read { at: now, is_up, gauges });
+        (is_up, gauges)
     }
 }
 

@@ -63,8 +63,6 @@ pub struct Account {
     pub connection: ConnectionId,
     /// The API's key pair; its secret also signs the redirect after a payment.
     pub credentials: Credentials,
-    /// Secrets that verify inbound webhooks: the current one, then the previous while it is kept.
-    pub webhook_secrets: Vec<SecretString>,
 }
 
 /// Why credentials could not be had.
@@ -93,11 +91,43 @@ pub async fn published_account(app: &App, scope: Scope) -> Result<Account, Accou
     Ok(open_account(app, scope, &sealed)?)
 }
 
-/// Every account of the environment, the present one first. An event may belong to a link that was made
-/// before the account was replaced.
-pub async fn all_accounts(app: &App, scope: Scope) -> Result<Vec<Account>, AccountError> {
+/// What verifies a connection's webhooks.
+#[derive(Debug)]
+pub struct Verifier {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The current secret, then the previous while it is kept; without those that do not open.
+    pub secrets: Vec<SecretString>,
+    /// Whether there is one that does not open: what it would verify is not known.
+    pub is_unreadable: bool,
+}
+
+/// For every connection of the environment, the present one first: an event may belong to a link that was made before
+/// the account was replaced. A secret that does not open hides none of the others.
+pub async fn webhook_verifiers(app: &App, scope: Scope) -> Result<Vec<Verifier>, db::Error> {
     let sealed = store::list_accounts(&app.pool, scope).await?;
-    Ok(sealed.iter().map(|sealed| open_account(app, scope, sealed)).collect::<Result<_, _>>()?)
+    Ok(sealed.iter().map(|sealed| verifier(app, scope, sealed)).collect())
+}
+
+fn verifier(app: &App, scope: Scope, sealed: &SealedAccount) -> Verifier {
+    let (mut secrets, mut is_unreadable) = (Vec::new(), false);
+    for secret in kept_webhook_secrets(app, sealed) {
+        match app.sealer.open(place(WEBHOOK_SECRET, scope, sealed.id), secret) {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => {
+                is_unreadable = true;
+                tracing::error!(alert = "secret_unreadable", connection.id = %sealed.id, %error, "a webhook secret does not open");
+            }
+        }
+    }
+    Verifier { connection: sealed.id, secrets, is_unreadable }
+}
+
+/// The current one, then the previous while it is kept.
+fn kept_webhook_secrets<'a>(app: &App, sealed: &'a SealedAccount) -> impl Iterator<Item = &'a Vec<u8>> {
+    let now = app.clock.now();
+    let kept = sealed.previous_expires_at.is_some_and(|expires_at| expires_at > now);
+    sealed.webhook_secret.iter().chain(sealed.previous_webhook_secret.iter().filter(move |_| kept))
 }
 
 /// Connections of any environment whose secrets do not open, for `doctor`: which, never what.
@@ -114,22 +144,12 @@ pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
 
 /// Opens sealed credentials.
 fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
-    let place = |column| place(column, scope, sealed.id);
-    let now = app.clock.now();
-    let current = sealed.webhook_secret.iter();
-    let kept = sealed.previous_expires_at.is_some_and(|expires_at| expires_at > now);
-    let previous = sealed.previous_webhook_secret.iter().filter(|_| kept);
-    let webhook_secrets = current
-        .chain(previous)
-        .map(|secret| app.sealer.open(place(WEBHOOK_SECRET), secret))
-        .collect::<Result<_, _>>()?;
     Ok(Account {
         connection: sealed.id,
         credentials: Credentials {
             key_id: sealed.key_id.clone(),
-            secret_key: app.sealer.open(place(SECRET_KEY), &sealed.secret_key)?,
+            secret_key: app.sealer.open(place(SECRET_KEY, scope, sealed.id), &sealed.secret_key)?,
         },
-        webhook_secrets,
     })
 }
 

@@ -8,7 +8,8 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{
-    Account, AccountError, ConnectionId, all_accounts, connection_account, published_account, sealed_shut,
+    Account, AccountError, ConnectionId, connection_account, published_account, sealed_shut,
+    webhook_verifiers,
 };
 pub use key::Authenticated;
 

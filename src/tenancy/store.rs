@@ -297,8 +297,8 @@ pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccoun
             previous_webhook_secret_expires_at as previous_expires_at
         from connections
         where environment_id = $1
-        order by status = 'published' desc, updated_at desc
-        limit 10"#,
+        order by status = 'published' desc, created_at desc, id desc
+        limit 100"#,
         Uuid::from(scope.environment),
     )
     .fetch_all(pool)

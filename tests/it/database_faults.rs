@@ -292,3 +292,18 @@ async fn a_conflict_is_tried_again_a_few_times_and_then_answered_as_retryable() 
     worker::drain_all(app.state()).await.unwrap();
     app.finish().await;
 }
+
+/// After a failover the old primary still answers, and refuses to write: its connection is not used again.
+#[tokio::test]
+async fn a_connection_to_a_server_that_became_read_only_is_used_once() {
+    let app = start_behind_proxy(1).await;
+    let merchant = app.merchant().await;
+    let plan = merchant.plan().await;
+    let update = json!({"name": "Pro, again"});
+    let path = format!("/v1/plans/{plan}");
+    merchant.put(&path, update.clone()).await.expect(200);
+    sqlx::raw_sql("set default_transaction_read_only = on").execute(&app.state().pool).await.unwrap();
+    merchant.put(&path, update.clone()).await.expect_error(503, "service_unavailable");
+    merchant.put(&path, update).await.expect(200);
+    app.finish().await;
+}

@@ -168,6 +168,23 @@ async fn every_rule_is_silent_on_a_healthy_database_and_fails_on_a_broken_one() 
     app.finish().await;
 }
 
+/// Both bear the time before their commits: the event did not see the endpoint.
+#[tokio::test]
+async fn an_event_from_the_moment_an_endpoint_was_made_need_not_be_delivered_to_it() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let before = "update webhook_endpoints set created_at = created_at - interval '1 second', updated_at = updated_at - interval '1 second'";
+    sqlx::query(before).execute(&app.state().pool).await.unwrap();
+    assert_eq!(session["checkout_status"], "pending");
+    let check = INVARIANTS.iter().find(|rule| rule.name == "I16").unwrap();
+    let now = app.state().clock.now();
+    assert_eq!(doctor::run(&app.state().pool, check, now, 10).await.unwrap(), (Vec::new(), false));
+    app.finish().await;
+}
+
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -13,7 +13,9 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 use serde_json::{Value, json};
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt};
 
-use crate::support::{KEY_SECRET, Merchant, Receiver, TestApp, WEBHOOK_SECRET, razorpay::paid_event, send};
+use crate::support::{
+    KEY_SECRET, Merchant, Receiver, Settings, TestApp, WEBHOOK_SECRET, razorpay::paid_event, send,
+};
 
 /// What this thread does is counted for `app` until the guards are dropped.
 fn count(recorder: &Arc<PrometheusRecorder>) -> (LocalRecorderGuard<'_>, tracing::subscriber::DefaultGuard) {
@@ -150,17 +152,26 @@ async fn scrapes_in_a_row_ask_postgres_once() {
 
 #[tokio::test]
 async fn without_postgres_counters_are_still_shown() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(Settings { proxied_pool: Some(3), ..Settings::default() }).await;
     let recorder = Arc::clone(&app.recorder);
     let _counting = count(&recorder);
     let merchant = app.merchant().await;
     merchant.session().await;
+    // A count that cannot be had is not an outage.
     sqlx::raw_sql("alter table inbox rename to gone").execute(&app.state().pool).await.unwrap();
     let lines = scrape(&merchant).await;
+    has(&lines, "checkoutd_database_up 1");
+    assert!(!lines.iter().any(|line| line.starts_with("checkoutd_inbox")), "old figures are none");
+    sqlx::raw_sql("alter table gone rename to inbox").execute(&app.state().pool).await.unwrap();
+    app.clock().advance(TimeDelta::seconds(5));
+    app.proxy().refuse(true);
+    app.proxy().reset_all();
+    let lines = scrape(&merchant).await;
+    app.proxy().calm();
+    app.proxy().refuse(false);
     has(&lines, "checkoutd_database_up 0");
     has(&lines, "checkoutd_provider_calls_total{call=\"create\",outcome=\"ok\"} 1");
     assert!(!lines.iter().any(|line| line.starts_with("checkoutd_inbox")), "old figures are none");
-    sqlx::raw_sql("alter table gone rename to inbox").execute(&app.state().pool).await.unwrap();
     app.finish().await;
 }
 

@@ -455,3 +455,32 @@ async fn a_body_without_end_is_cut_off() {
     assert!(inbox(&app).await.is_empty());
     app.finish().await;
 }
+
+/// One sealed secret was moved or cut; another connection's events are believed all the same.
+#[tokio::test]
+async fn a_secret_that_does_not_open_hides_no_other() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let connections = merchant.get("/v1/connections").await.expect(200);
+    let path = format!("/v1/connections/{}", connections["items"][0]["id"].as_str().unwrap());
+    merchant.delete(&path).await;
+    let mut request = crate::support::connection("rzp_test_00000000000009");
+    request["encrypted_secret_data"]["webhook_secret"] = json!("canary-another-secret");
+    merchant.post("/v1/connections", request).await.expect(201);
+    let post = async |secret| merchant.post_signed(r#"{"event": "x"}"#, secret).await;
+    let damage = async |sql: &'static str| {
+        let done = sqlx::query(sql).execute(&app.state().pool).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    };
+    damage("update connections set webhook_secret_sealed = 'x' where status = 'archived'").await;
+    // The API's secret is not needed for this.
+    damage("update connections set secret_key_sealed = 'x' where status = 'published'").await;
+    post("canary-another-secret").await.expect(200);
+    // It may be the damaged one's: Razorpay is to bring it again.
+    let reply = post(WEBHOOK_SECRET).await;
+    assert!(reply.headers.contains_key("retry-after"));
+    reply.expect_error(503, "service_unavailable");
+    damage("update connections set webhook_secret_sealed = 'x' where status = 'published'").await;
+    post("canary-another-secret").await.expect_error(503, "service_unavailable");
+    app.finish().await;
+}
