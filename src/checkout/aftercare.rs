@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     model::Session,
-    reconcile::{self, ReconcileError, Urgency},
+    reconcile::{self, ReconcileError, Urgency, Verdict},
     schedule,
     session::{Cause, Status},
     settle::{News, settle},
@@ -19,16 +19,24 @@ use crate::{
 /// Settles what has come since the end, and says when to look again: once more when nobody tried to pay so far.
 pub async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let now = app.clock.now();
-    if session.state.link_id.is_none() {
-        return Ok(None);
-    }
     let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::CanWait).await?;
+    if answer.verdict == Verdict::Unpaid {
+        // Paid in another way than on its link: that must not be paid on top.
+        cancel(app, &answer.session).await?;
+    }
+    close_other_links(app, &answer.session).await?;
     let is_first = schedule::is_first_aftercare(session, now);
     if is_first {
-        close_other_links(app, session).await?;
         note_missing_webhook(app, session).await?;
     }
     Ok(if answer.attempted || is_first { schedule::aftercare(session, now) } else { None })
+}
+
+async fn cancel(app: &App, session: &Session) -> Result<(), ReconcileError> {
+    let Some(link_id) = &session.state.link_id else { return Ok(()) };
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    app.razorpay.cancel_link(&account.credentials, link_id).await?;
+    Ok(())
 }
 
 /// Razorpay promises one link per reference. Should there be another all the same, nobody may pay on it, and who

@@ -1,5 +1,7 @@
 //! Cancel and delete: the provider is asked first, paid wins, and no answer ends the session all the same.
 
+use chrono::TimeDelta;
+
 use super::{
     expire::{Shut, begin_closing, shut},
     model::Session,
@@ -8,7 +10,10 @@ use super::{
     settle::{News, SettleError, Settled, settle},
     store,
 };
-use crate::{app::App, http::ApiError, kit::checkpoint, tenancy::Scope};
+use crate::{app::App, http::ApiError, kit::checkpoint, razorpay, tenancy::Scope};
+
+/// Until the worker takes up a cancel that could not be decided.
+const SOON: TimeDelta = TimeDelta::seconds(2);
 
 /// Ends an open session as `expired` with `cancelled_at`. A failed or expired one is returned as it is.
 ///
@@ -21,7 +26,15 @@ pub async fn cancel(app: &App, scope: Scope, id: SessionId, cause: Cause) -> Res
         Status::Initiated | Status::Pending => {
             let session = begin_closing(app, &session, Some(app.clock.now())).await?;
             checkpoint::reach("cancel.closing");
-            finish(app, &session, cause).await?
+            match finish(app, &app.razorpay.hurried(), &session, cause).await {
+                Err(error @ ReconcileError::PaidUnsettled) => {
+                    // The worker goes on with the wish, soon: somebody waits.
+                    let soon = app.clock.now() + SOON;
+                    store::look_at(&app.pool, scope, id, soon).await?;
+                    return Err(error.into());
+                }
+                done => done?,
+            }
         }
         Status::Completed | Status::Failed | Status::Expired => session,
     };
@@ -39,8 +52,13 @@ pub async fn delete(app: &App, scope: Scope, id: SessionId) -> Result<(), ApiErr
 }
 
 /// Carries out a recorded wish: also what the worker does when the process died after recording it.
-pub async fn finish(app: &App, session: &Session, cause: Cause) -> Result<Session, ReconcileError> {
-    let link_closed = match shut(app, session, cause).await {
+pub async fn finish(
+    app: &App,
+    client: &razorpay::Client,
+    session: &Session,
+    cause: Cause,
+) -> Result<Session, ReconcileError> {
+    let link_closed = match shut(app, client, session, cause).await {
         Ok(Shut::Ended) => return Ok(reread(app, session).await?),
         Ok(Shut::Closed) => true,
         // Not silence: there is money, or our own tables did not answer. The worker goes on with the wish.

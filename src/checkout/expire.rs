@@ -18,7 +18,7 @@ use crate::{
     app::App,
     db,
     kit::checkpoint,
-    razorpay::ProviderError,
+    razorpay::{self, ProviderError},
     tenancy,
     worker::{Job, Leased, Work},
 };
@@ -46,7 +46,7 @@ impl Job for CheckSessions {
         let Some(session) = store::find(&app.pool, lease.scope, lease.session).await? else { return Ok(()) };
         let (next, failed) = match look(app, &session).await {
             Ok(next) => (next, false),
-            Err(ReconcileError::NoBudget) => (Some(schedule::after_budget(app)), false),
+            Err(ReconcileError::NoBudget) => (Some(schedule::after_budget(app, &session)), false),
             Err(error) => {
                 report(app, &session, &error);
                 (Some(schedule::after_failure(app, &session)), true)
@@ -91,7 +91,7 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
         (Status::Failed | Status::Expired, LinkState::None) => find_late_link(app, session).await,
         (Status::Completed | Status::Failed | Status::Expired, _) => aftercare::look(app, session).await,
         (Status::Initiated | Status::Pending, _) if session.cancelled_at.is_some() => {
-            cancel::finish(app, session, Cause::Cancel).await?;
+            cancel::finish(app, &app.razorpay, session, Cause::Cancel).await?;
             Ok(None)
         }
         (Status::Initiated | Status::Pending, _) if now >= session.expires_at => {
@@ -121,7 +121,7 @@ async fn at_deadline(
 ) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let session = begin_closing(app, session, None).await?;
     checkpoint::reach("expire.closing");
-    let closed = match shut(app, &session, Cause::Deadline).await {
+    let closed = match shut(app, &app.razorpay, &session, Cause::Deadline).await {
         Ok(Shut::Ended) => return Ok(None),
         Ok(Shut::Closed) => true,
         // Not silence: there is money, or our own tables did not answer.
@@ -175,11 +175,20 @@ pub enum Shut {
 }
 
 /// Cancels the link of an open session at the provider; settles a payment if there was one.
-pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, ReconcileError> {
+///
+/// # Errors
+/// [`ReconcileError::PaidUnsettled`] also when the provider refused to cancel and then could not be asked why: that is
+/// not silence, it may well be paid.
+pub async fn shut(
+    app: &App,
+    client: &razorpay::Client,
+    session: &Session,
+    cause: Cause,
+) -> Result<Shut, ReconcileError> {
     if session.state.status.is_terminal() {
         return Ok(Shut::Ended);
     }
-    let client = app.razorpay.hurried();
+    let mut refused = false;
     if let Some(link_id) = &session.state.link_id {
         let account = tenancy::connection_account(app, session.scope, session.connection).await?;
         match client.cancel_link(&account.credentials, link_id).await {
@@ -187,12 +196,18 @@ pub async fn shut(app: &App, session: &Session, cause: Cause) -> Result<Shut, Re
                 checkpoint::reach("shut.cancelled");
                 return Ok(Shut::Closed);
             }
-            // A refusal is information: look what the link is.
-            Err(ProviderError::Rejected { .. }) => {}
+            // A refusal is information, unless it is the key pair's: look what the link is.
+            Err(error @ ProviderError::Rejected { .. }) => refused = !error.is_authentication(),
             Err(error) => return Err(error.into()),
         }
     }
-    let answer = reconcile::ask(app, &client, session, cause, Urgency::Now).await?;
+    let answer = match reconcile::ask(app, client, session, cause, Urgency::Now).await {
+        Err(ReconcileError::Provider(error)) if refused => {
+            tracing::warn!(session.id = %session.id, %error, "the link could not be cancelled, nor asked why");
+            return Err(ReconcileError::PaidUnsettled);
+        }
+        answer => answer?,
+    };
     match answer.verdict {
         _ if answer.session.state.status.is_terminal() => Ok(Shut::Ended),
         Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),

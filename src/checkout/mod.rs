@@ -7,10 +7,10 @@
 mod aftercare;
 pub mod api;
 mod cancel;
+mod confirm;
 mod create;
 mod expire;
 mod link;
-mod link_end;
 mod model;
 mod quote;
 mod reconcile;
@@ -21,9 +21,9 @@ mod settle;
 mod store;
 mod urls;
 
+pub use confirm::{confirm_link_end, confirm_payment};
 pub use expire::CheckSessions;
 pub use link::SESSION_NOTE;
-pub use link_end::confirm_link_end;
 pub use reconcile::ReconcileError;
 pub use session::{Cause, Decision, SessionId, Status};
 pub use settle::{News, SettleError, Settled, Source, announce, settle_in};

@@ -14,7 +14,7 @@ use crate::{
     customers, db,
     kit::checkpoint,
     payments::ProviderPayment,
-    razorpay::{self, Credentials, Link, LinkStatus, PaymentStatus, ProviderError},
+    razorpay::{self, Credentials, Link, LinkStatus, Payment, PaymentStatus, ProviderError},
     tenancy::{self, AccountError},
 };
 
@@ -75,6 +75,8 @@ pub enum Urgency {
     Now,
     /// It only makes things faster than the next look would.
     CanWait,
+    /// The same, for readers: they leave a part of the budget to the worker, or many of them would starve it.
+    Poll,
 }
 
 /// Reads the link of `session` once and settles what it says about money and about the link's existence.
@@ -89,7 +91,12 @@ pub async fn ask(
 ) -> Result<Answer, ReconcileError> {
     let account = tenancy::connection_account(app, session.scope, session.connection).await?;
     let credentials = &account.credentials;
-    if urgency == Urgency::CanWait && !client.has_spare_read(credentials) {
+    let may_ask = match urgency {
+        Urgency::Now => true,
+        Urgency::CanWait => client.has_spare_read(credentials, 0.0),
+        Urgency::Poll => client.has_spare_read(credentials, 0.25),
+    };
+    if !may_ask {
         return Err(ReconcileError::NoBudget);
     }
     let Some((link, session)) = known_link(app, client, credentials, session, cause).await? else {
@@ -141,6 +148,18 @@ async fn known_link(
     Ok(Some((link, settled.session)))
 }
 
+/// All captured payments on the link of `session`, those included that came after its end.
+pub async fn captured_on_link(app: &App, session: &Session) -> Result<Vec<Payment>, ReconcileError> {
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    let (client, credentials) = (&app.razorpay, &account.credentials);
+    let Some((link, _)) = known_link(app, client, credentials, session, Cause::Reconcile).await? else {
+        return Err(
+            ProviderError::Unavailable("there is no link under the session's reference".into()).into()
+        );
+    };
+    Ok(client.captured_payments(credentials, &link, true).await?)
+}
+
 async fn settle_payments(
     app: &App,
     client: &razorpay::Client,
@@ -182,14 +201,16 @@ const POLL_WINDOW: TimeDelta = TimeDelta::seconds(2);
 /// A reader's look at the provider: debounced over all readers of the session, and never an error.
 /// Returns the session as it is afterwards, and whether this answer was *not* checked.
 pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Session, bool), db::Error> {
-    if session.state.status.is_terminal() || session.state.link_state != LinkState::Open {
+    // While a link is being closed too: it may have been paid.
+    let may_be_paid = matches!(session.state.link_state, LinkState::Open | LinkState::Closing);
+    if session.state.status.is_terminal() || !may_be_paid {
         return Ok((session, true));
     }
     let now = app.clock.now();
     // A signed return follows a payment: what was read a moment ago is too old for it.
     let (window, urgency) = match cause {
-        Cause::Return => (TimeDelta::zero(), Urgency::Now),
-        _ => (POLL_WINDOW, Urgency::CanWait),
+        Cause::Return => (TimeDelta::zero(), Urgency::CanWait),
+        _ => (POLL_WINDOW, Urgency::Poll),
     };
     if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
         return Ok((session, true));

@@ -51,8 +51,12 @@ pub fn after_failure(app: &App, session: &Session) -> DateTime<Utc> {
 }
 
 /// The next look at a session for which the account's budget of reads had nothing left.
-pub fn after_budget(app: &App) -> DateTime<Utc> {
-    app.clock.now() + backoff::after(0, Duration::from_secs(5), Duration::from_secs(5), app.ids.fraction())
+pub fn after_budget(app: &App, session: &Session) -> DateTime<Utc> {
+    if session.state.status.is_terminal() {
+        app.clock.now() + backoff::after(0, LONGEST_GAP, LONGEST_GAP, app.ids.fraction())
+    } else {
+        next_look(app, session)
+    }
 }
 
 /// The next look at an ended session's link, or none.

@@ -250,7 +250,8 @@ impl Step<'_> {
             (Decision::Record, News::LinkCreated { link_id, url }) => {
                 self.session.state.link_id = Some(link_id);
                 self.session.link_url = Some(url);
-                store::mark_link(self.tx, &self.session, None, false, self.now).await?;
+                let look = schedule::aftercare(&self.session, self.now);
+                store::mark_link(self.tx, &self.session, look, false, self.now).await?;
             }
             (Decision::CancelLink, News::LinkCreated { link_id, url }) => {
                 self.close_link(link_id, Some(url)).await?;

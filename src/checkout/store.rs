@@ -589,6 +589,26 @@ pub async fn mark_deleted(
     Ok(())
 }
 
+/// Lets the worker look at an open session at this time, if nobody is at it.
+pub async fn look_at(
+    pool: &Pool,
+    scope: Scope,
+    id: SessionId,
+    check_at: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- checkout.look_at
+        update checkout_sessions set check_at = $3
+        where environment_id = $1 and id = $2 and lease_token is null and checkout_status in ('initiated', 'pending')",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+        check_at,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// Takes the right to ask the provider on behalf of readers, once per window over all replicas.
 pub async fn claim_poll(
     pool: &Pool,

@@ -4,6 +4,7 @@ mod dev;
 mod doctor;
 mod inbox;
 mod migrate;
+mod refund;
 mod serve;
 mod tenant;
 
@@ -52,6 +53,8 @@ enum Command {
     Tenant(tenant::Options),
     /// Look at provider events that could not be settled, and try them again.
     Inbox(inbox::Options),
+    /// Close refunds that were made by another way.
+    Refund(refund::Options),
     /// Look whether everything that must be true is; changes nothing. Exit code 0: yes, 1: no, 2: cannot tell.
     Doctor(doctor::Options),
 }
@@ -64,6 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run().await?,
         Command::Tenant(options) => tenant::run(options).await?,
         Command::Inbox(options) => inbox::run(options).await?,
+        Command::Refund(options) => refund::run(options).await?,
         Command::Doctor(options) => return Ok(doctor::run(&options).await),
     }
     Ok(ExitCode::SUCCESS)
@@ -84,8 +88,7 @@ fn build(config: &Config) -> anyhow::Result<App> {
 fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow::Result<App> {
     let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
-    // A third, for what the API must not starve.
-    let reserved = (config.database_pool_size / 3).max(1);
+    let reserved = reserved_of(config.database_pool_size);
     // The URL may hold a password: its text stays out of the error.
     let connect =
         |size| db::connect(url, size).map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"));
@@ -105,6 +108,11 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
         ids,
         config: config.clone(),
     }))
+}
+
+/// Connections for what the API must not starve: a third, but four where that leaves as many to the API.
+fn reserved_of(pool_size: u32) -> u32 {
+    (pool_size / 3).max((pool_size / 2).min(4)).max(1)
 }
 
 /// As [`build`], for a command that does one thing: with the database's time.

@@ -267,7 +267,7 @@ pub const QUEUES: &[Rule] = &[
         "webhooks.missing", "env", 86_400, Warn,
         "Razorpay's webhooks arrive: not every payment of the last day had to be found by reading",
         // Five minutes for the webhook, which may come later than a read.
-        "select environment_id::text || ': ' || count(*) || ' paid' from provider_payments
+        "select environment_id::text || ' ' || count(*) || ' paid' from provider_payments
          where fate = 'applied' and created_at > $1 and created_at < $1 + interval '1 day' - interval '5 minutes'
          group by environment_id having bool_and(inbox_id is null)",
     ),

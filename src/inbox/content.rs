@@ -96,6 +96,9 @@ pub struct Content {
     /// The link's status, as the event saw it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub link_status: Option<String>,
+    /// Whether Razorpay itself ties it to its session: by the link that it shows, or by the order's receipt.
+    #[serde(default)]
+    pub is_bound: bool,
 }
 
 /// The kept part of a payment.
@@ -163,7 +166,9 @@ impl Content {
             payment.as_ref().and_then(|payment| payment.description.as_deref()?.strip_prefix('#'));
         let link_id =
             link.as_ref().map(|link| link.id.clone()).or_else(|| described.map(|id| format!("plink_{id}")));
+        let is_receipt = receipt.as_ref().is_some_and(|receipt| receipt.parse::<SessionId>().is_ok());
         Self {
+            is_bound: link.is_some() || is_receipt,
             event: envelope.event.chars().take(100).collect(),
             session: reference.and_then(|reference| reference.parse().ok()),
             link_status: link.map(|link| format!("{:?}", link.status).to_ascii_lowercase()),
@@ -177,6 +182,12 @@ impl Content {
     pub fn hash(&self) -> Vec<u8> {
         let canonical = serde_json::to_vec(self).expect("strings, numbers and flags are JSON");
         Sha256::digest(canonical).to_vec()
+    }
+
+    /// Whether it tells of captured money that only the payer's browser ties to a session: notes and description of a
+    /// payment can be set there, with any purchase at the same account. The link itself must be asked.
+    pub fn is_hearsay(&self) -> bool {
+        !self.is_bound && self.payment.as_ref().is_some_and(|payment| payment.captured)
     }
 
     /// Whether it may be about a session that is not there yet: it names one, or it is a bare payment that names

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     content::Content,
-    settle::{Driven, LinkEnd, Stored, alert_parked, announce, settle_event_in},
+    settle::{Driven, Stored, Word, alert_parked, announce, settle_event_in},
     store::{self, Lease},
 };
 use crate::{
@@ -56,14 +56,19 @@ impl Job for DriveInbox {
             connections: lease.connections.clone(),
             content,
             is_late,
-            link_end: LinkEnd::Unasked,
+            word: Word::Unasked,
         };
         let mut driven = settle_leased(app, &lease, &event).await;
         if let Ok(Driven::Unconfirmed(session)) = driven {
-            driven = match ask_about_link(app, &event, session).await {
-                Ok(LinkEnd::Unasked) => driven,
-                Ok(link_end) => {
-                    event.link_end = link_end;
+            let word = if event.content.is_hearsay() {
+                ask_about_payment(app, &event, session).await
+            } else {
+                ask_about_link(app, &event, session).await
+            };
+            driven = match word {
+                Ok(Word::Unasked) => driven,
+                Ok(word) => {
+                    event.word = word;
                     settle_leased(app, &lease, &event).await
                 }
                 Err(error) => Err(error),
@@ -85,17 +90,39 @@ impl Leased for Lease {
 
 /// Whether the link ended, as the event says. Until patience ends, what the provider does not confirm is asked
 /// again. Then silence leaves the signed event to be believed, and money that comes all the same goes back.
-async fn ask_about_link(app: &App, event: &Stored, session: SessionId) -> Result<LinkEnd, SettleError> {
+async fn ask_about_link(app: &App, event: &Stored, session: SessionId) -> Result<Word, SettleError> {
     let answer = checkout::confirm_link_end(app, event.scope, session).await;
     if let Ok(true) = answer {
-        return Ok(LinkEnd::Believed);
+        return Ok(Word::Believed);
     }
     tracing::info!(inbox.id = %event.id, session.id = %session, ?answer, "a link's end is not confirmed");
     match answer {
         Err(ReconcileError::Settle(error)) => Err(error),
-        _ if !event.is_late => Ok(LinkEnd::Unasked),
-        Err(ReconcileError::Provider(_) | ReconcileError::Account(_)) => Ok(LinkEnd::Believed),
-        _ => Ok(LinkEnd::Contradicted),
+        _ if !event.is_late => Ok(Word::Unasked),
+        Err(ReconcileError::Provider(_) | ReconcileError::Account(_)) => Ok(Word::Believed),
+        _ => Ok(Word::Contradicted),
+    }
+}
+
+/// Whether the session's link lists the payment: nothing else says whose money it is. A provider that stays silent
+/// is asked for as long as it takes.
+async fn ask_about_payment(app: &App, event: &Stored, session: SessionId) -> Result<Word, SettleError> {
+    let payment = event.content.payment.as_ref().map(|payment| payment.id.as_str()).unwrap_or_default();
+    let answer = checkout::confirm_payment(app, event.scope, session, payment).await;
+    tracing::info!(inbox.id = %event.id, session.id = %session, provider_payment.id = payment, ?answer, "a payment's link was asked");
+    match answer {
+        Ok(true) => Ok(Word::Believed),
+        // Lists lag behind by a moment.
+        Ok(false) if event.is_late => Ok(Word::Contradicted),
+        Ok(false)
+        | Err(ReconcileError::Provider(_) | ReconcileError::PaidUnsettled | ReconcileError::NoBudget) => {
+            Ok(Word::Unasked)
+        }
+        Err(ReconcileError::Account(error)) => {
+            tracing::warn!(inbox.id = %event.id, %error, "the account cannot be asked");
+            Ok(Word::Unasked)
+        }
+        Err(ReconcileError::Settle(error)) => Err(error),
     }
 }
 

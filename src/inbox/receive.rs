@@ -2,12 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use serde_json::Value;
 
 use super::{
     content::{Content, Envelope},
-    settle::{Driven, LinkEnd, Stored, announce, settle_event_in},
+    settle::{Driven, Stored, Word, announce, settle_event_in},
     store,
 };
 use crate::{
@@ -38,14 +39,8 @@ pub async fn receive(
     let connections = verify(app, scope, signature, body).await?;
     checkpoint::reach("inbox.verified");
     let content = parse(body)?;
-    let event = Stored {
-        scope,
-        id: app.ids.next(),
-        connections,
-        content,
-        is_late: false,
-        link_end: LinkEnd::Unasked,
-    };
+    let event =
+        Stored { scope, id: app.ids.next(), connections, content, is_late: false, word: Word::Unasked };
     // A panic too: unanswered, Razorpay would bring the same event again for a day.
     let work = AssertUnwindSafe(store_and_settle(app, &event)).catch_unwind();
     let error = match work.await {
@@ -142,10 +137,15 @@ async fn store_alone(app: &App, event: &Stored) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A link's own event follows that of its payment at once; nothing need be asked then.
+const LINKS_OWN_EVENT: TimeDelta = TimeDelta::seconds(5);
+
 /// False when it is stored already.
 async fn insert(app: &App, tx: &mut db::Tx, event: &Stored) -> Result<bool, db::Error> {
     let content = &event.content;
     let value = serde_json::to_value(content).unwrap_or(Value::Null);
     let (hash, now) = (content.hash(), app.clock.now());
-    store::insert(tx, event.scope, event.id, &event.connections, &content.event, (&hash, &value), now).await
+    let due = if content.is_hearsay() { now + LINKS_OWN_EVENT } else { now };
+    let row = (content.event.as_str(), hash.as_slice(), &value);
+    store::insert(tx, event.scope, event.id, &event.connections, row, now, due).await
 }

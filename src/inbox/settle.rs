@@ -27,8 +27,7 @@ pub enum Driven {
     Parked(&'static str),
     /// Names a session of ours that is not there (yet).
     TooEarly,
-    /// Says that the link of this open session ended, which the link itself must be asked about first: no
-    /// network in here.
+    /// Says of this session what the link itself must be asked about first: no network in here.
     Unconfirmed(SessionId),
     /// Somebody else holds the event by now; nothing was changed.
     LeaseLost,
@@ -44,15 +43,15 @@ pub struct Stored {
     pub content: Content,
     /// Whether a session that is not there will not come any more.
     pub is_late: bool,
-    pub link_end: LinkEnd,
+    pub word: Word,
 }
 
-/// What is known of an end of the link that the event tells of.
+/// What the link itself says of what the event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkEnd {
+pub enum Word {
     /// Nothing yet.
     Unasked,
-    /// The provider confirmed it, or kept silent for too long.
+    /// The provider confirmed it; or kept silent for too long, of a link's end.
     Believed,
     /// The provider kept saying otherwise.
     Contradicted,
@@ -117,6 +116,11 @@ enum Match {
     NoSession,
 }
 
+async fn is_known(tx: &mut Tx, scope: Scope, news: &News) -> Result<bool, SettleError> {
+    let News::Paid { payment, .. } = news else { return Ok(false) };
+    Ok(payments::is_known_in(tx, scope, &payment.provider_payment_id).await?)
+}
+
 /// Bound before anything is believed: environment (by scope), session, link and account.
 async fn settle_in(app: &App, tx: &mut Tx, event: &Stored, news: News) -> Result<Match, SettleError> {
     let (scope, content) = (event.scope, &event.content);
@@ -131,11 +135,13 @@ async fn settle_in(app: &App, tx: &mut Tx, event: &Stored, news: News) -> Result
         return Ok(Match::OtherLink);
     }
     let ends_link = matches!(news, News::LinkCancelled | News::LinkExpired);
-    if ends_link && session.is_open {
-        match event.link_end {
-            LinkEnd::Unasked => return Ok(Match::Unconfirmed(session.id)),
-            LinkEnd::Contradicted => return Ok(Match::Contradicted),
-            LinkEnd::Believed => {}
+    // Not when the payment is settled: its own link's event came first, as it does.
+    let is_hearsay = content.is_hearsay() && !is_known(tx, scope, &news).await?;
+    if (ends_link && session.is_open) || is_hearsay {
+        match event.word {
+            Word::Unasked => return Ok(Match::Unconfirmed(session.id)),
+            Word::Contradicted => return Ok(Match::Contradicted),
+            Word::Believed => {}
         }
     }
     let source = Source { cause: Cause::Webhook, inbox: Some(Uuid::from(event.id)) };

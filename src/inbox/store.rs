@@ -16,23 +16,24 @@ pub async fn insert(
     scope: Scope,
     id: InboxId,
     connections: &[ConnectionId],
-    event_type: &str,
-    content: (&[u8], &Value),
+    (event_type, hash, content): (&str, &[u8], &Value),
     now: DateTime<Utc>,
+    due: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
     let done = sqlx::query!(
         "-- inbox.insert
         insert into inbox (environment_id, id, connection_ids, event_type, content_hash, content, inbox_status,
             attempt_count, next_attempt_at, received_at)
-        values ($1, $2, $3, $4, $5, $6, 'waiting', 0, $7, $7)
+        values ($1, $2, $3, $4, $5, $6, 'waiting', 0, $8, $7)
         on conflict (environment_id, content_hash) do nothing",
         Uuid::from(scope.environment),
         Uuid::from(id),
         &connections.iter().copied().map(Uuid::from).collect::<Vec<_>>(),
         event_type,
-        content.0,
-        content.1,
+        hash,
+        content,
         now,
+        due,
     )
     .execute(tx)
     .await?;

@@ -63,6 +63,11 @@ pub async fn insert_provider_payment_in(
     store::insert_provider_payment(tx, scope, session, payment, fate.as_str(), cause, inbox, now).await
 }
 
+/// Whether a captured payment is on record, and so its fate decided.
+pub async fn is_known_in(tx: &mut Tx, scope: Scope, provider_payment_id: &str) -> Result<bool, db::Error> {
+    store::is_known(tx, scope, provider_payment_id).await
+}
+
 /// Whether a webhook has told of the payment that completed a session, be it later than a read.
 pub async fn was_told_by_webhook(app: &App, scope: Scope, session: Uuid) -> Result<bool, db::Error> {
     store::was_told_by_webhook(&app.pool, scope, session).await

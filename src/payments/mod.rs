@@ -8,12 +8,13 @@ mod store;
 mod view;
 
 pub use facts::{
-    Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, was_told_by_webhook,
+    Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, is_known_in,
+    was_told_by_webhook,
 };
 pub use payment::{Attempt, DestinationType, Payment, PaymentGateway, PaymentMethodType};
 pub use refunds::{
-    NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, note_refund_in,
-    record_refund_in,
+    Closed, NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, close_refund,
+    note_refund_in, record_refund_in,
 };
 
 use crate::http::Named;

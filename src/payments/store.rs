@@ -56,6 +56,19 @@ pub async fn insert_provider_payment(
     Ok(done.rows_affected() == 1)
 }
 
+pub async fn is_known(tx: &mut Tx, scope: Scope, provider_payment_id: &str) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
+        r#"-- payments.is_known
+        select exists (
+            select from provider_payments where environment_id = $1 and provider_payment_id = $2
+        ) as "known!""#,
+        Uuid::from(scope.environment),
+        provider_payment_id,
+    )
+    .fetch_one(tx)
+    .await
+}
+
 pub async fn was_told_by_webhook(pool: &Pool, scope: Scope, session: Uuid) -> Result<bool, db::Error> {
     sqlx::query_scalar!(
         r#"-- payments.was_told_by_webhook

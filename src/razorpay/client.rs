@@ -117,9 +117,9 @@ impl Client {
         self.pace.paused(&credentials.key_id, Call::Create)
     }
 
-    /// Whether the account's budget allows a read that could as well be done later.
-    pub fn has_spare_read(&self, credentials: &Credentials) -> bool {
-        self.pace.has_spare_read(&credentials.key_id)
+    /// Whether the account's budget allows a read that could as well be done later, and leaves this part of it.
+    pub fn has_spare_read(&self, credentials: &Credentials, leaving: f64) -> bool {
+        self.pace.has_spare_read(&credentials.key_id, leaving)
     }
 
     fn deadline(&self) -> Instant {
@@ -217,6 +217,10 @@ impl Client {
             Some(url) => {
                 link.short_url = url.into();
                 Ok(link)
+            }
+            // An id that is none could neither be stored nor cancelled.
+            None if Self::plain(&link.id).is_err() => {
+                Err(ProviderError::Unknown("the answer names no link".into()))
             }
             None => Err(ProviderError::Mismatch { link_id: link.id }),
         }

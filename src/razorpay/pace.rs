@@ -131,10 +131,10 @@ impl Pace {
         );
     }
 
-    /// Whether there is budget for a read that could as well be done later.
-    pub fn has_spare_read(&self, key_id: &str) -> bool {
+    /// Whether there is budget for a read that could as well be done later, and that leaves this part of it to others.
+    pub fn has_spare_read(&self, key_id: &str, leaving: f64) -> bool {
         let now = self.clock.now();
-        self.account(&mut self.lock(), key_id, now).reads >= 1.0
+        self.account(&mut self.lock(), key_id, now).reads >= 1.0 + leaving * self.burst()
     }
 
     fn burst(&self) -> f64 {
@@ -200,15 +200,16 @@ mod tests {
     fn reads_that_can_wait_do_so_when_the_budget_is_used_up() {
         let (pace, hand) = pace();
         for _ in 0..10 {
-            assert!(pace.has_spare_read("key"));
+            assert!(pace.has_spare_read("key", 0.0));
             assert!(pace.admit("key", Call::Read).is_ok());
         }
-        assert!(!pace.has_spare_read("key"));
+        assert!(!pace.has_spare_read("key", 0.0));
+        assert!(pace.has_spare_read("other", 0.9) && !pace.has_spare_read("other", 1.0));
         assert!(pace.admit("key", Call::Read).is_ok(), "what cannot wait is asked all the same");
-        assert!(pace.has_spare_read("other"));
+        assert!(pace.has_spare_read("other", 0.0));
         hand.advance(TimeDelta::milliseconds(500));
-        assert!(!pace.has_spare_read("key"), "the debt is paid off first");
+        assert!(!pace.has_spare_read("key", 0.0), "the debt is paid off first");
         hand.advance(TimeDelta::milliseconds(500));
-        assert!(pace.has_spare_read("key"));
+        assert!(pace.has_spare_read("key", 0.0));
     }
 }

@@ -1,17 +1,40 @@
 //! The driver loop: claim as much as there are free slots, step each in its own task, wait for more.
 
-use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration,
+};
 
 use futures::FutureExt;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Work;
 use crate::{app::App, kit::backoff::jittered};
 
-/// Steps under way at shutdown get this long; then they are dropped and their leases given back.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+#[cfg(test)]
+mod tests;
+
+/// How long things may take before the driver goes on without them.
+///
+/// The time limits of statements lie in the server, and sqlx lets nobody set TCP's keepalive: a query whose peer
+/// vanished without a word (power, a firewall that forgot) waits for an answer for ever. Its future must not be
+/// dropped (docs/adr/0003), so it is left behind in its task, with its connection. Leases protect the rows.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Claiming; then the next claim is made.
+    claim: Duration,
+    /// A step; then another row gets its slot.
+    step: Duration,
+    /// Steps under way at shutdown; then they are dropped and their leases given back.
+    drain: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { claim: Duration::from_secs(30), step: Duration::from_secs(120), drain: Duration::from_secs(10) };
 
 /// A claimed row.
 pub trait Leased: Send + 'static {
@@ -43,16 +66,17 @@ pub trait Job: Send + Sync + 'static {
 
 /// Runs `job` until `shutdown`, then waits for the steps under way.
 pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
+    drive_within(LIMITS, app, job, shutdown).await;
+}
+
+async fn drive_within<J: Job>(limits: Limits, app: App, job: J, shutdown: CancellationToken) {
     let job = Arc::new(job);
     let slots = Arc::new(Semaphore::new(J::SLOTS));
     let mut steps = Steps { tasks: JoinSet::new(), tokens: HashMap::new() };
     while !shutdown.is_cancelled() {
-        let claimed = match job.claim(&app, slots.available_permits()).await {
-            Ok(leases) => leases,
-            Err(error) => {
-                tracing::warn!(worker.work = ?J::WORK, error = format!("{error:#}"), "claim failed");
-                Vec::new()
-            }
+        // Nothing to wait for after a claim that did not end: it took long enough.
+        let Some(claimed) = claim(&app, &job, slots.available_permits(), limits.claim).await else {
+            continue;
         };
         let idle = claimed.is_empty();
         for lease in claimed {
@@ -60,8 +84,7 @@ pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let (app, job, token) = (app.clone(), Arc::clone(&job), lease.token());
             steps.start(token, async move {
-                step_caught(&app, &*job, lease).await;
-                drop(slot);
+                step_watched(&app, &*job, lease, slot, limits.step).await;
             });
         }
         steps.reap();
@@ -76,13 +99,40 @@ pub async fn drive<J: Job>(app: App, job: J, shutdown: CancellationToken) {
             }
         }
     }
-    let left = steps.drain().await;
+    let left = steps.drain(limits.drain).await;
     if !left.is_empty() {
         tracing::warn!(worker.work = ?J::WORK, claims = left.len(), "steps did not end in time: giving their leases back");
         if let Err(error) = job.release(&app, &left).await {
             tracing::warn!(worker.work = ?J::WORK, error = format!("{error:#}"), "leases were not given back and will expire");
         }
     }
+}
+
+/// What was claimed; `None` when the claim did not end in time. Then it is left behind, and rows that it may still
+/// lease wait for the lease's expiry.
+async fn claim<J: Job>(app: &App, job: &Arc<J>, free: usize, limit: Duration) -> Option<Vec<J::Lease>> {
+    let (own, job) = (app.clone(), Arc::clone(job));
+    #[expect(clippy::disallowed_methods, reason = "must outlive the driver's patience: see Limits")]
+    let task = tokio::spawn(async move { job.claim(&own, free).await });
+    let done = tokio::select! {
+        done = task => done,
+        () = tokio::time::sleep(limit) => {
+            tracing::error!(worker.work = ?J::WORK, alert = "worker_stalled", "a claim did not end: leaving it behind");
+            return None;
+        }
+    };
+    match done {
+        Ok(Ok(leases)) => return Some(leases),
+        Ok(Err(error)) => {
+            tracing::warn!(worker.work = ?J::WORK, error = format!("{error:#}"), "claim failed");
+        }
+        Err(error) if error.is_panic() => {
+            tracing::error!(worker.work = ?J::WORK, alert = "claim_panicked", "claim panicked");
+        }
+        // The runtime ends.
+        Err(_) => {}
+    }
+    Some(Vec::new())
 }
 
 /// The steps under way, with the claim that each belongs to.
@@ -107,8 +157,8 @@ impl Steps {
     }
 
     /// Waits for the steps, but not for ever; the claims whose steps were dropped.
-    async fn drain(mut self) -> Vec<Uuid> {
-        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
+    async fn drain(mut self, timeout: Duration) -> Vec<Uuid> {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             tokio::select! {
                 done = self.tasks.join_next_with_id() => match done {
@@ -124,6 +174,25 @@ impl Steps {
         tokens.dedup();
         tokens
     }
+}
+
+/// Gives `slot` back when the step has ended, or has taken too long: a step that never ends must not keep others from
+/// their turn.
+async fn step_watched<J: Job>(
+    app: &App,
+    job: &J,
+    lease: J::Lease,
+    slot: OwnedSemaphorePermit,
+    limit: Duration,
+) {
+    let mut step = pin!(step_caught(app, job, lease));
+    tokio::select! {
+        () = &mut step => return,
+        () = tokio::time::sleep(limit) => {}
+    }
+    tracing::error!(worker.work = ?J::WORK, alert = "step_stalled", "a step does not end: going on without it");
+    drop(slot);
+    step.await;
 }
 
 /// A panic in one step must not end the worker; its row is left to the lease's expiry.

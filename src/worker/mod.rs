@@ -12,11 +12,13 @@ use crate::app::App;
 
 /// Starts every worker; each stops claiming when `shutdown` is cancelled and then finishes what it holds.
 pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
-    tasks.spawn(drive(app.clone(), crate::checkout::CheckSessions, shutdown.clone()));
-    tasks.spawn(drive(app.clone(), crate::inbox::DriveInbox, shutdown.clone()));
+    // What money waits for goes on when the API takes every other connection.
+    let reserved = app.on_reserved();
+    tasks.spawn(drive(reserved.clone(), crate::checkout::CheckSessions, shutdown.clone()));
+    tasks.spawn(drive(reserved.clone(), crate::inbox::DriveInbox, shutdown.clone()));
+    tasks.spawn(drive(reserved, crate::payments::SendRefunds, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::inbox::Sweep, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Deliver, shutdown.clone()));
-    tasks.spawn(drive(app.clone(), crate::payments::SendRefunds, shutdown.clone()));
 }
 
 /// Runs every worker by hand until none has anything due at the clock's present time. For tests.

@@ -264,7 +264,8 @@ async fn every_event_of_a_late_payment_is_enough_to_give_it_back() {
         app.advance(TimeDelta::days(8)).await;
         let paid = pay(&app, &session, PayRequest { events: Some(vec![event.into()]), ..late() });
         app.sandbox.flush_webhooks().await;
-        app.drain().await;
+        // A bare payment's link is asked whether it is its own.
+        app.advance(TimeDelta::seconds(5)).await;
         let list = format!("/v1/refunds?checkout_session_id={}", session["id"].as_str().unwrap());
         let total = merchant.get(&list).await.expect(200)["pagination"]["total"].clone();
         assert_eq!(total, i32::from(enough), "{event}");
@@ -275,7 +276,7 @@ async fn every_event_of_a_late_payment_is_enough_to_give_it_back() {
                 "id": paid.payment_id, "amount": 49_900, "currency": "INR", "status": "captured",
                 "description": link.replace("plink_", "#"), "notes": []}}}});
             merchant.post_signed(body.to_string(), WEBHOOK_SECRET).await.expect(200);
-            app.drain().await;
+            app.advance(TimeDelta::seconds(5)).await;
         }
         assert_eq!(fate(&app, &merchant, &session, &paid).await, "refunded", "{event}");
     }
@@ -382,5 +383,68 @@ async fn money_of_an_unknown_currency_is_parked() {
         sqlx::query_as("select inbox_status, outcome from inbox").fetch_all(&app.state().pool).await.unwrap();
     assert_eq!(parked, [("parked".into(), Some("unusable_payment".into()))]);
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    app.finish().await;
+}
+
+/// The payer of something else at the same account can write any session into that payment's notes, in the browser.
+#[tokio::test]
+async fn money_that_only_claims_to_be_for_a_session_is_neither_applied_nor_given_back() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (open, ended) = (merchant.session().await, merchant.session().await);
+    merchant
+        .post_empty(&format!("/v1/checkout/sessions/{}/cancel", ended["id"].as_str().unwrap()))
+        .await
+        .expect(200);
+    for (number, (session, amount)) in
+        [(&open, 49_900), (&open, 100), (&ended, 49_900)].into_iter().enumerate()
+    {
+        let body = json!({"entity": "event", "event": "payment.captured", "payload": {"payment": {"entity": {
+            "id": format!("pay_0000000000000{number}"), "amount": amount, "currency": "INR", "status": "captured",
+            "notes": {"checkout_session_id": session["id"]}}}}, "created_at": 1_795_000_000});
+        merchant.post_signed(body.to_string(), crate::support::WEBHOOK_SECRET).await.expect(200);
+    }
+    app.advance(TimeDelta::seconds(10)).await;
+    app.advance(TimeDelta::minutes(11)).await;
+    assert_eq!(merchant.read_session(&open).await["checkout_status"], "pending");
+    let known: i64 = sqlx::query_scalar("select count(*) from provider_payments")
+        .fetch_one(&app.state().pool)
+        .await
+        .unwrap();
+    assert_eq!(known, 0);
+    let outcomes: Vec<String> =
+        sqlx::query_scalar("select outcome from inbox where event_type = 'payment.captured'")
+            .fetch_all(&app.state().pool)
+            .await
+            .unwrap();
+    assert_eq!(outcomes, ["contradicted"; 3]);
+    app.finish().await;
+}
+
+/// Razorpay refuses to cancel what is paid. That it then cannot be asked why is not silence.
+#[tokio::test]
+async fn a_link_that_cannot_be_cancelled_nor_asked_about_never_ends_its_session_unpaid() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (cancelled, at_deadline) = (merchant.session().await, merchant.session().await);
+    app.pay(&cancelled);
+    app.pay(&at_deadline);
+    let down = FaultKind::Status { code: 503, body: None, retry_after: None };
+    let rules = vec![FaultRule::always(Op::FetchLink, down)];
+    app.sandbox.set_faults(Faults { rules, ..Faults::default() });
+    let path = format!("/v1/checkout/sessions/{}/cancel", cancelled["id"].as_str().unwrap());
+    let error = merchant.post_empty(&path).await.expect_error(503, "service_unavailable");
+    assert_eq!(error["details"]["reason"], "payment_in_progress");
+    app.clock().advance(TimeDelta::minutes(15));
+    app.drain().await;
+    app.clock().advance(TimeDelta::minutes(12));
+    app.drain().await;
+    app.sandbox.set_faults(Faults::default());
+    // No webhook came, all this time.
+    app.clock().advance(TimeDelta::minutes(2));
+    app.drain().await;
+    for session in [&cancelled, &at_deadline] {
+        assert_eq!(merchant.read_session(session).await["checkout_status"], "completed");
+    }
     app.finish().await;
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Merchant, Receiver, TestApp, WEBHOOK_SECRET};
+use crate::support::{Merchant, Receiver, Settings, TestApp, WEBHOOK_SECRET};
 
 fn faults(rule: FaultRule) -> Faults {
     Faults { rules: vec![rule], ..Faults::default() }
@@ -450,7 +450,7 @@ async fn a_low_balance_is_waited_for_and_people_are_told() {
     };
     app.drain().await;
     assert_eq!(alerted().await, None, "a refusal alone is no reason to wake anybody");
-    let until = app.state().clock.now() + TimeDelta::hours(24);
+    let until = app.state().clock.now() + TimeDelta::hours(22);
     while app.state().clock.now() < until {
         let due = time(&merchant.refund_of(&session).await["next_attempt_at"]);
         let wait = due - app.state().clock.now();
@@ -901,5 +901,76 @@ async fn a_refund_whose_event_cannot_be_written_is_recorded_when_it_can() {
     assert_eq!(refund["refund_status"], "SUCCEEDED");
     assert_eq!(app.made(&paid).len(), 1);
     assert_eq!(merchant.refund_events(&refund).await, WHOLE_STORY);
+    app.finish().await;
+}
+
+/// Razorpay cannot make it; the customer gets the money by another way, and a person says so.
+#[tokio::test]
+async fn a_refund_that_was_made_by_another_way_is_closed_with_its_event() {
+    // The command goes by the real time.
+    let behind = Some(TimeDelta::hours(1));
+    let app = TestApp::start_with(Settings { behind, ..Settings::default() }).await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let (session, failed) = app.late_payment(&merchant).await;
+    app.sandbox.set_faults(outcome(RefundStatus::Failed));
+    app.drain().await;
+    let refund = merchant.refund_of(&session).await;
+    assert_eq!(refund["refund_status"], "FAILED");
+    let id = refund["id"].as_str().unwrap().to_owned();
+    let (other_session, waiting) = app.late_payment(&merchant).await;
+    let close = async |id: &str, note: &str| {
+        let output = app.command(&["refund", "close", "--id", id, "--note", note]).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = close(&id, "bank transfer, reference 4711").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("FAILED") && said.contains(refund["gateway_refund_id"].as_str().unwrap()),
+        "{said}"
+    );
+    let closed = read(&merchant, &refund).await;
+    assert_eq!((&closed["refund_status"], &closed["failed_at"]), (&json!("SUCCEEDED"), &Value::Null));
+    assert_eq!(closed["failure_reason"], "closed by hand: bank transfer, reference 4711");
+    assert_eq!(
+        merchant.refund_events(&refund).await,
+        ["payment.late", "refund.created", "refund.failed", "refund.succeeded"]
+    );
+    // Again, and of one that there is not.
+    let before = app.row_counts().await;
+    let (code, said) = close(&id, "again").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("nothing to do"), "{said}");
+    let unknown = checkoutd::kit::ids::encode("refund", sqlx::types::Uuid::nil());
+    for (id, note) in [(&*unknown, "x"), (&*id, " "), ("nonsense", "x")] {
+        assert!(!matches!(close(id, note).await, (Some(0), _)), "{id} {note:?}");
+    }
+    assert_eq!(app.row_counts().await, before);
+    assert_eq!(read(&merchant, &refund).await, closed);
+    merchant.retry(&refund).await.expect_error(400, "invalid_operation");
+
+    // One that a worker is at: what it learns comes too late.
+    let stale = SendRefunds.claim(app.state(), 4).await.unwrap();
+    let refund = merchant.refund_of(&other_session).await;
+    assert_eq!(close(refund["id"].as_str().unwrap(), "cash").await.0, Some(0));
+    let closed = read(&merchant, &refund).await;
+    SendRefunds.step(app.state(), stale[0]).await.unwrap();
+    app.clock().catch_up();
+    app.drain().await;
+    assert_eq!(read(&merchant, &refund).await, closed);
+    assert_eq!(receiver.event_types().iter().filter(|event| *event == "refund.succeeded").count(), 2);
+    assert!(app.made(&waiting).is_empty(), "nothing was sent");
+    assert_eq!(merchant.refund_events(&refund).await, WHOLE_STORY);
+    // The audit goes by Razorpay's books: there it went back by hand.
+    app.sandbox.set_faults(Faults::default());
+    for paid in [&failed, &waiting] {
+        app.refund_by_hand(paid, json!({})).await;
+    }
+    app.advance(TimeDelta::seconds(1)).await;
+    assert_eq!(read(&merchant, &refund).await, closed);
+    let doctor = app.command(&["doctor"]).await;
+    assert_eq!(doctor.status.code(), Some(0), "{}", String::from_utf8_lossy(&doctor.stdout));
     app.finish().await;
 }

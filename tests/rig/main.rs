@@ -21,6 +21,7 @@ mod inspector;
 mod logs;
 mod postgres;
 mod processes;
+mod razorpay;
 mod receivers;
 mod replica;
 mod report;
@@ -93,6 +94,9 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(clean && tally.problems().is_empty())
 }
 
+/// About as long as a session lives.
+const FAULTS_AFTER_THE_LAST_START: Duration = Duration::from_secs(15);
+
 /// Customers and faults, until the last customer has gone.
 async fn load(world: &Arc<World>, begun: Instant) -> anyhow::Result<()> {
     let over = CancellationToken::new();
@@ -120,8 +124,20 @@ async fn load(world: &Arc<World>, begun: Instant) -> anyhow::Result<()> {
         }
         sleep(gap).await;
     }
-    while let Some(done) = actors.join_next().await {
-        done.context("an actor panicked")?;
+    // The last ones see faults a little longer, then they may finish in peace.
+    let until = tokio::time::Instant::now() + FAULTS_AFTER_THE_LAST_START;
+    let mut left = std::pin::pin!(tokio::time::sleep_until(until));
+    loop {
+        tokio::select! {
+            done = actors.join_next() => match done {
+                Some(done) => done.context("an actor panicked")?,
+                None => break,
+            },
+            () = &mut left, if !over.is_cancelled() => {
+                over.cancel();
+                world.calm().await;
+            }
+        }
     }
     over.cancel();
     while let Some(done) = faults.join_next().await {

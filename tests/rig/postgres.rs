@@ -94,9 +94,19 @@ impl Postgres {
         let pid = pid.lines().next().and_then(|line| line.trim().parse().ok()).context("postmaster.pid")?;
         signal("QUIT", pid).await;
         running.stop().await?;
-        *server = Some(embedded::start(self.options.clone()).await?);
+        *server = Some(self.start_again().await?);
         self.mark(false);
         Ok(())
+    }
+
+    /// A machine under load may need more than one try.
+    async fn start_again(&self) -> anyhow::Result<embedded::Server> {
+        for _ in 0..3 {
+            if let Ok(server) = embedded::start(self.options.clone()).await {
+                return Ok(server);
+            }
+        }
+        Ok(embedded::start(self.options.clone()).await?)
     }
 
     /// Ends `count` sessions of the service, as an administrator would.

@@ -2,6 +2,7 @@
 //! under the row's idempotency key; a refund is followed until Razorpay says how it ended.
 
 pub mod api;
+mod close;
 mod judge;
 mod note;
 mod record;
@@ -11,6 +12,7 @@ mod send;
 mod store;
 mod view;
 
+pub use close::{Closed, close as close_refund};
 pub use note::{RefundNews, note_refund_in};
 pub use record::{NewRefund, record_refund_in};
 pub use refund::{RefundId, RefundReason, RefundStatus};

@@ -5,6 +5,8 @@
 //!    ^ └───────────┴──────> FAILED         Razorpay will not do it by itself
 //!    └──── retry ─────────────┘
 //! ```
+//!
+//! A person can close any of them as succeeded, without Razorpay.
 
 use std::time::Duration;
 
@@ -238,6 +240,20 @@ impl Refund {
             self.alerted_at = Some(now);
         }
         stuck
+    }
+
+    /// Ends it on a person's word; the event that tells of it, unless it had succeeded before.
+    pub fn close(&mut self, note: &str, now: DateTime<Utc>) -> Option<EventType> {
+        if self.status == RefundStatus::Succeeded {
+            return None;
+        }
+        self.status = RefundStatus::Succeeded;
+        self.last_error = Some(format!("closed by hand: {note}"));
+        // A worker that is at it must not write into it any more.
+        self.lease_token = None;
+        (self.succeeded_at, self.failed_at) = (Some(now), None);
+        self.event_count += 1;
+        Some(EventType::RefundSucceeded)
     }
 
     /// Makes it due at once: a failed one under `new_key`, since the old one would be answered with the failure.

@@ -132,6 +132,20 @@ pub async fn find_refund(pool: &Pool, scope: Scope, id: RefundId) -> Result<Opti
     row.map(TryInto::try_into).transpose()
 }
 
+/// Whose it is, for people who have nothing but its id.
+pub async fn find_scope_any_scope(pool: &Pool, id: RefundId) -> Result<Option<Scope>, db::Error> {
+    let row = sqlx::query!(
+        "-- payments.find_scope_any_scope
+        select e.tenant_id, r.environment_id
+        from refunds r join environments e on e.id = r.environment_id
+        where r.id = $1",
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() }))
+}
+
 /// What a refund is looked up by.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
