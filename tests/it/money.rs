@@ -243,6 +243,12 @@ async fn one_late_payment_told_a_hundred_times_at_once_goes_back_once() {
     let refund = merchant.refund_of(&session).await;
     let events = ["payment.late", "refund.created", "refund.succeeded"];
     assert_eq!(merchant.refund_events(&refund).await, events);
+    // What only repeats it is done as well, and not left for later or for people.
+    let left: i64 = sqlx::query_scalar("select count(*) from inbox where inbox_status <> 'processed'")
+        .fetch_one(&app.state().pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
     app.finish().await;
 }
 
