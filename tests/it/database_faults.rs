@@ -1,8 +1,14 @@
 //! Postgres that is slow, cut off, locked or in conflict: nothing acknowledged is lost, nothing is done by halves.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
-use checkoutd::worker;
+use checkoutd::{
+    sandbox::{Delivery, PayRequest},
+    worker,
+};
 use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -158,12 +164,12 @@ async fn a_completion_whose_commit_is_unknown_happens_once() {
     app.finish().await;
 }
 
-fn paid_event(app: &TestApp, session: &str) -> checkoutd::sandbox::Delivery {
+fn paid_event(app: &TestApp, session: &str) -> Delivery {
     let sent = app.sandbox.ledger().deliveries;
     sent.into_iter().find(|sent| sent.event == "payment_link.paid" && sent.body.contains(session)).unwrap()
 }
 
-async fn post(merchant: &Merchant, event: &checkoutd::sandbox::Delivery) -> Reply {
+async fn post(merchant: &Merchant, event: &Delivery) -> Reply {
     let request = merchant.http.post(&event.url).body(event.body.clone());
     send(request.header("x-razorpay-signature", event.signature.as_deref().unwrap())).await
 }
@@ -200,47 +206,77 @@ async fn connections_that_the_server_ends_cost_a_retry_and_nothing_else() {
     app.finish().await;
 }
 
-/// A table that the API needs is locked, and the API takes every connection that it can get. Payments go on (F12).
+/// A table that the API needs is locked, and the API takes every connection that it can get. Payments go on: those that
+/// are told of, deadlines and refunds (F12).
 #[tokio::test]
 async fn a_locked_table_stops_the_api_and_not_the_payments() {
-    let settings = Settings { behind: Some(TimeDelta::seconds(60)), ..Settings::default() };
+    let variables = vec![("CHECKOUTD_SESSION_TTL_SECONDS", "75")];
+    let settings = Settings { behind: Some(TimeDelta::seconds(60)), variables, ..Settings::default() };
     let app = TestApp::start_with(settings).await;
     let merchant = app.merchant().await;
-    let session = merchant.session().await;
+    // Its deadline passes in the middle of it all, 15 seconds from now; the others' does not.
+    let overdue = merchant.session().await;
+    app.clock().advance(TimeDelta::seconds(50));
+    let (session, cancelled) = (merchant.session().await, merchant.session().await);
+    let path = format!("/v1/checkout/sessions/{}/cancel", cancelled["id"].as_str().unwrap());
+    merchant.post_empty(&path).await.expect(200);
     app.pay(&session);
-    let event = paid_event(&app, session["id"].as_str().unwrap());
+    let late = PayRequest { late: true, ..PayRequest::default() };
+    let late = app.sandbox.pay(cancelled["id"].as_str().unwrap(), late).unwrap();
+    let sent = app.sandbox.ledger().deliveries;
+    let captured = |sent: &Delivery| sent.event == "payment.captured" && sent.body.contains(&late.payment_id);
+    let events =
+        [paid_event(&app, session["id"].as_str().unwrap()), sent.into_iter().find(captured).unwrap()];
     let binary = Binary::start(&app, None).await;
     let client = binary.client(&merchant);
     let mut locking = app.state().pool.begin().await.unwrap();
-    sqlx::query("lock table customers in access exclusive mode").execute(&mut *locking).await.unwrap();
-    let customers = join_all((0..200).map(|number| {
+    sqlx::raw_sql(
+        "set local idle_in_transaction_session_timeout = 0; lock table customers in access exclusive mode",
+    )
+    .execute(&mut *locking)
+    .await
+    .unwrap();
+    let done = Cell::new(false);
+    let customers = join_all((0..60).map(|number| {
         let body = json!({"external_id": format!("waiting_{number}"), "name": "Jane Smith"});
-        let client = client.clone();
-        async move { client.post("/v1/customers", body).await }
+        let (client, done) = (client.clone(), &done);
+        async move {
+            while !done.get() {
+                let reply = client.post("/v1/customers", body.clone()).await;
+                assert_eq!(reply.status, 503, "{reply:?}");
+                assert!(reply.headers.contains_key("retry-after"));
+            }
+        }
     }));
     let meanwhile = async {
         let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         // All that the API may take.
-        while scalar(&app, waiting).await < 4 {
+        while scalar(&app, waiting).await < 3 {
             tokio::task::yield_now().await;
         }
-        let path = event.url.replace(&app.base_url, &client.base_url);
-        let request = client.http.post(path).body(event.body.clone());
-        let paid = send(request.header("x-razorpay-signature", event.signature.as_deref().unwrap())).await;
-        (paid, client.get("/healthz").await)
+        for event in &events {
+            let path = event.url.replace(&app.base_url, &client.base_url);
+            let request = client.http.post(path).body(event.body.clone());
+            let signature = event.signature.as_deref().unwrap();
+            send(request.header("x-razorpay-signature", signature)).await.expect(200);
+        }
+        client.get("/healthz").await.expect(200);
+        let ended =
+            "select count(*) from checkout_sessions where checkout_status in ('completed', 'expired')";
+        let refunded = "select count(*) from refunds where refund_status = 'SUCCEEDED'";
+        let began = Instant::now();
+        while (scalar(&app, ended).await, scalar(&app, refunded).await) != (3, 1) {
+            assert!(began.elapsed() < Duration::from_secs(60), "payments wait for the API");
+            tokio::task::yield_now().await;
+        }
+        done.set(true);
     };
-    let (replies, (paid, health)) = tokio::join!(customers, meanwhile);
-    assert_eq!((paid.status, health.status), (200, 200), "{paid:?}");
-    for reply in &replies {
-        assert_eq!(reply.status, 503, "{reply:?}");
-        assert!(reply.headers.contains_key("retry-after"));
-    }
+    tokio::join!(customers, meanwhile);
     locking.rollback().await.unwrap();
     client.post("/v1/customers", json!({"external_id": "later", "name": "Jane Smith"})).await.expect(201);
-    assert_eq!(
-        scalar(&app, "select count(*) from checkout_sessions where checkout_status = 'completed'").await,
-        1
-    );
+    for (session, status) in [(&session, "completed"), (&overdue, "expired"), (&cancelled, "expired")] {
+        assert_eq!(merchant.read_session(session).await["checkout_status"], status);
+    }
     app.finish().await;
 }
 
