@@ -213,6 +213,11 @@ pub async fn shut(
         Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),
         // Paid with the wrong amount: the money goes back and the link is used up.
         Verdict::Paid => Ok(Shut::Closed),
+        // It has only now become known: nobody has tried to cancel it.
+        Verdict::Unpaid if session.state.link_id.is_none() => {
+            let session = begin_closing(app, &answer.session, None).await?;
+            Box::pin(shut(app, client, &session, cause)).await
+        }
         Verdict::Unpaid => {
             Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into())
                 .into())

@@ -182,11 +182,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // Logged here and nowhere else: once, with its causes, inside the span that carries the request id.
         if let Some(cause) = &self.cause {
-            tracing::error!(
-                http.status = self.status.as_u16(),
-                error = format!("{cause:#}"),
-                "request failed"
-            );
+            let (status, error) = (self.status.as_u16(), format!("{cause:#}"));
+            if self.status == StatusCode::SERVICE_UNAVAILABLE {
+                // Somebody else is away, and the caller comes again.
+                tracing::warn!(http.status = status, error, "request failed");
+            } else {
+                tracing::error!(http.status = status, error, "request failed");
+            }
         }
         let mut body = json!({
             "code": self.code,

@@ -24,8 +24,9 @@ use crate::{
     worker::{Job, Leased, Work},
 };
 
-/// Twice the total deadline of a request: by then the worker that held it is gone or has recorded it.
-const LEASE: TimeDelta = TimeDelta::seconds(30);
+/// A little more than the total deadline of a request: by then the worker that held it is gone or has recorded it. Not
+/// more, because the leases of a worker that died take up their endpoint's places.
+const LEASE: TimeDelta = TimeDelta::seconds(20);
 /// An endpoint that hangs can hold this many slots, no more, over all replicas.
 const IN_FLIGHT_PER_ENDPOINT: i64 = 8;
 
