@@ -26,15 +26,17 @@ const SHORT: Limits = Limits {
 fn app() -> App {
     let clock = Clock::system();
     let ids = Ids::seeded(1, clock.clone());
-    let pool = db::connect(&"postgres://nobody@127.0.0.1:1/none".into(), 1).unwrap();
-    let config = Config::from_lookup(|_| None).unwrap();
+    let pool = db::connect(&"postgres://nobody@127.0.0.1:1/none".into(), 1).expect("a URL");
+    let config = Config::from_lookup(|_| None).expect("defaults");
     let pace = razorpay::Pace::new(clock.clone(), 1);
     App::new(Parts {
         reserved: pool.clone(),
         pool,
-        sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone()).unwrap(),
-        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone(), pace).unwrap(),
-        egress: webhooks::Egress::new(false).unwrap(),
+        sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
+            .expect("a key"),
+        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone(), pace)
+            .expect("a client"),
+        egress: webhooks::Egress::new(false).expect("a client"),
         wake: Wake::default(),
         metrics: Metrics::detached().0,
         clock,
