@@ -60,6 +60,7 @@ async fn what_happens_is_counted_once() {
         .pay(session["id"].as_str().unwrap(), PayRequest { late: true, ..PayRequest::default() })
         .unwrap();
     app.sandbox.flush_webhooks().await;
+    app.clock().advance(TimeDelta::seconds(5));
     app.drain().await;
     let path = format!("/v1/checkout/sessions/{}/cancel", unpaid["id"].as_str().unwrap());
     merchant.post_empty(&path).await.expect(200);
@@ -67,7 +68,8 @@ async fn what_happens_is_counted_once() {
     for line in [
         // authorized, captured, order.paid and payment_link.paid; all but the last again, late; then our own.
         "checkoutd_webhooks_received_total{outcome=\"nothing_to_do\"} 2",
-        "checkoutd_webhooks_received_total{outcome=\"settled\"} 5",
+        "checkoutd_webhooks_received_total{outcome=\"settled\"} 3",
+        "checkoutd_webhooks_received_total{outcome=\"waiting\"} 2",
         "checkoutd_webhooks_received_total{outcome=\"rejected_signature\"} 3",
         "checkoutd_webhooks_received_total{outcome=\"parked\"} 1",
         "checkoutd_webhooks_received_total{outcome=\"repeat\"} 1",

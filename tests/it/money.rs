@@ -239,6 +239,7 @@ async fn one_late_payment_told_a_hundred_times_at_once_goes_back_once() {
     let events = events_since(&app, from);
     join_all((0..100).map(|turn| post(&merchant, &events[turn % events.len()]))).await;
     tokio::join!(app.drain(), app.drain());
+    app.advance(TimeDelta::seconds(5)).await;
     assert_eq!(fate(&app, &merchant, &session, &paid).await, "refunded");
     let refund = merchant.refund_of(&session).await;
     let events = ["payment.late", "refund.created", "refund.succeeded"];
