@@ -15,12 +15,16 @@ use crate::{
     worker::Wake,
 };
 
-/// Short enough for a test; only what is meant to stall takes that long.
-const SHORT: Limits = Limits {
-    claim: Duration::from_millis(100),
-    step: Duration::from_millis(100),
-    drain: Duration::from_millis(100),
-};
+/// Short for what is meant to stall, and longer than anything takes for what is not.
+fn limits(script: Script) -> Limits {
+    let (short, long) = (Duration::from_millis(300), Duration::from_secs(20));
+    let limit = |stalls| if stalls { short } else { long };
+    Limits {
+        claim: limit(matches!(script, Script::ClaimHangs)),
+        step: limit(matches!(script, Script::StepHangs)),
+        drain: short,
+    }
+}
 
 /// Parts that nothing is asked of: no database is there.
 fn app() -> App {
@@ -111,7 +115,7 @@ async fn play(script: Script) -> (String, usize) {
     let (done, mut told) = unbounded_channel();
     let job = Scripted { script, claims: AtomicUsize::new(0), done };
     let shutdown = CancellationToken::new();
-    let driving = drive_within(SHORT, app(), job, shutdown.clone());
+    let driving = drive_within(limits(script), app(), job, shutdown.clone());
     let mut count = 0;
     let watching = async {
         tokio::select! {
