@@ -7,12 +7,11 @@ use super::{
     reconcile::{self, ReconcileError, Urgency, Verdict},
     schedule,
     session::{Cause, Status},
-    settle::{News, settle},
 };
 use crate::{
     app::App,
-    payments::{self, ProviderPayment},
-    razorpay::{Credentials, Link, LinkStatus, PaymentStatus},
+    payments,
+    razorpay::{Credentials, LinkStatus},
     tenancy,
 };
 
@@ -20,11 +19,12 @@ use crate::{
 pub async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, ReconcileError> {
     let now = app.clock.now();
     let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::CanWait).await?;
-    if answer.verdict == Verdict::Unpaid {
+    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
+    if let (Verdict::Unpaid, Some(link_id)) = (answer.verdict, &answer.session.state.link_id) {
         // Paid in another way than on its link: that must not be paid on top.
-        cancel(app, &answer.session).await?;
+        app.razorpay.cancel_link(&account.credentials, link_id).await?;
     }
-    close_other_links(app, &answer.session).await?;
+    close_other_links(app, &account.credentials, answer.session).await?;
     let is_first = schedule::is_first_aftercare(session, now);
     if is_first {
         note_missing_webhook(app, session).await?;
@@ -32,44 +32,27 @@ pub async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>,
     Ok(if answer.attempted || is_first { schedule::aftercare(session, now) } else { None })
 }
 
-async fn cancel(app: &App, session: &Session) -> Result<(), ReconcileError> {
-    let Some(link_id) = &session.state.link_id else { return Ok(()) };
-    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
-    app.razorpay.cancel_link(&account.credentials, link_id).await?;
-    Ok(())
-}
-
 /// Razorpay promises one link per reference. Should there be another all the same, nobody may pay on it, and who
 /// did gets the money back.
-async fn close_other_links(app: &App, session: &Session) -> Result<(), ReconcileError> {
-    let account = tenancy::connection_account(app, session.scope, session.connection).await?;
-    let credentials = &account.credentials;
+async fn close_other_links(
+    app: &App,
+    credentials: &Credentials,
+    mut session: Session,
+) -> Result<(), ReconcileError> {
     let links = app.razorpay.find_links(credentials, &session.id.to_string()).await?;
-    let others = links.into_iter().filter(|link| session.state.link_id.as_ref() != Some(&link.id));
-    for link in others {
+    for link in links {
+        if session.state.link_id.as_ref() == Some(&link.id) {
+            continue;
+        }
         tracing::error!(alert = "second_link", session.id = %session.id, link.id = link.id, "a second link under one reference");
         if link.status == LinkStatus::Created {
             app.razorpay.cancel_link(credentials, &link.id).await?;
         }
-        settle_other(app, credentials, session, &link).await?;
-    }
-    Ok(())
-}
-
-async fn settle_other(
-    app: &App,
-    credentials: &Credentials,
-    session: &Session,
-    link: &Link,
-) -> Result<(), ReconcileError> {
-    let link = app.razorpay.fetch_link(credentials, &link.id).await?;
-    for payment in app.razorpay.captured_payments(credentials, &link, true).await? {
-        let refunded = payment.status == PaymentStatus::Refunded;
-        let captured = ProviderPayment::captured(&payment.id, payment.amount, &payment.currency, refunded);
-        if let Some(payment) = captured {
-            let news = News::Paid { payment, link_id: None };
-            settle(app, session.scope, session.id, news, Cause::Reconcile).await?;
-        }
+        // A list leaves out payments.
+        let link = app.razorpay.fetch_link(credentials, &link.id).await?;
+        session =
+            reconcile::settle_payments(app, &app.razorpay, credentials, session, &link, Cause::Reconcile)
+                .await?;
     }
     Ok(())
 }

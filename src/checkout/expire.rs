@@ -218,11 +218,13 @@ pub async fn shut(
             let session = begin_closing(app, &answer.session, None).await?;
             Box::pin(shut(app, client, &session, cause)).await
         }
-        Verdict::Unpaid => {
-            Err(ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into())
-                .into())
-        }
+        Verdict::Unpaid => Err(still_payable()),
     }
+}
+
+/// The provider refused to cancel the link, and says that it can be paid.
+fn still_payable() -> ReconcileError {
+    ProviderError::Unavailable("the link can neither be cancelled nor is it closed".into()).into()
 }
 
 /// An ended session's link: cancelled until the provider confirms. Late money goes back.
@@ -234,10 +236,7 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
         Err(ProviderError::Rejected { .. }) => {
             let answer = reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::Now).await?;
             if answer.verdict == Verdict::Unpaid {
-                return Err(ProviderError::Unavailable(
-                    "the link can neither be cancelled nor is it closed".into(),
-                )
-                .into());
+                return Err(still_payable());
             }
         }
         Err(error) => return Err(error.into()),

@@ -160,7 +160,8 @@ pub async fn captured_on_link(app: &App, session: &Session) -> Result<Vec<Paymen
     Ok(client.captured_payments(credentials, &link, true).await?)
 }
 
-async fn settle_payments(
+/// Settles all captured payments on `link`, be it the session's own or another under its reference.
+pub async fn settle_payments(
     app: &App,
     client: &razorpay::Client,
     credentials: &Credentials,
@@ -184,7 +185,8 @@ async fn settle_payments(
             continue;
         };
         settled_minor = settled_minor.saturating_add(payment.amount.minor);
-        let news = News::Paid { payment, link_id: Some(link.id.clone()) };
+        let is_other = session.state.link_id.as_ref().is_some_and(|own| *own != link.id);
+        let news = News::Paid { payment, link_id: (!is_other).then(|| link.id.clone()) };
         session = settle(app, session.scope, session.id, news, cause).await?.session;
     }
     // A link that is paid lists its payment a moment later: until then nothing may be concluded.

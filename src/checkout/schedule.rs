@@ -76,17 +76,12 @@ pub fn end_of(session: &Session) -> DateTime<Utc> {
 }
 
 /// When the worker looks at a session that has just changed its status.
-pub fn after_change(
-    app: &App,
-    session: &Session,
-    never_made: bool,
-    now: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
+pub fn after_change(app: &App, session: &Session, never_made: bool) -> Option<DateTime<Utc>> {
+    let now = session.updated_at;
     match (session.state.status, session.state.link_state) {
-        (Status::Initiated, _) => Some(session.expires_at.min(now + CREATE_PATIENCE)),
         // Cancelled while it was being made.
-        (Status::Pending, _) if session.cancelled_at.is_some() => Some(now),
-        (Status::Pending, _) => Some(next_look(app, session)),
+        (Status::Initiated | Status::Pending, _) if session.cancelled_at.is_some() => Some(now),
+        (Status::Initiated | Status::Pending, _) => Some(next_look(app, session)),
         (_, LinkState::Closing) => Some(now),
         (Status::Completed, _) => aftercare(session, now),
         (_, LinkState::None) if never_made => None,

@@ -424,9 +424,8 @@ fn transition<'s>(
     source: Source,
     never_made: bool,
 ) -> Transition<'s> {
-    let now = session.updated_at;
-    let check_at = schedule::after_change(app, session, never_made, now);
-    Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now }
+    let check_at = schedule::after_change(app, session, never_made);
+    Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now: session.updated_at }
 }
 
 /// Why a session ends unpaid, what becomes of its link, and the link that has to be remembered for it.

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     checkout::{News, SESSION_NOTE, SessionId},
+    kit::text::bounded,
     payments::{ProviderPayment, RefundId, RefundNews},
     razorpay::{LinkStatus, Payment, PaymentStatus, RefundStatus},
 };
@@ -235,9 +236,7 @@ impl From<Payment> for PaymentContent {
             captured: payment.status.was_captured(),
             failed: payment.status == PaymentStatus::Failed,
             refunded: payment.status == PaymentStatus::Refunded,
-            failure: payment
-                .error_description
-                .map(|text| text.chars().filter(|c| *c != '\0').take(500).collect()),
+            failure: payment.error_description.map(|text| bounded(&text, 500)),
             id: payment.id.chars().take(100).collect(),
             amount: payment.amount,
             currency: payment.currency.chars().take(10).collect(),

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     checkout::{self, ReconcileError, SessionId, SettleError},
     db::{self, TransactError},
-    kit::{backoff, checkpoint},
+    kit::{backoff, checkpoint, text::bounded},
     worker::{Job, Leased, Work},
 };
 
@@ -163,7 +163,7 @@ async fn settle_leased(app: &App, lease: &Lease, event: &Stored) -> Result<Drive
 /// For later. Nothing but a failure counts against the event, so a database that is away right now is waited for:
 /// were the claim never taken back, enough such moments would look like an event that kills its workers.
 async fn put_back(app: &App, lease: &Lease, failure: Option<String>) -> Result<(), db::Error> {
-    let failure = failure.map(bounded);
+    let failure = failure.map(|error| bounded(&error, 500));
     let mut pause = Duration::from_secs(1);
     loop {
         let next = next_look(app, lease);
@@ -183,16 +183,11 @@ async fn park(
     reason: &'static str,
     error: Option<String>,
 ) -> Result<(), db::Error> {
-    let error = error.map(bounded);
+    let error = error.map(|error| bounded(&error, 500));
     if store::park(&app.pool, lease, reason, error.as_deref(), app.clock.now()).await? {
         alert_parked(lease.id, &lease.event_type, reason, error.as_deref());
     }
     Ok(())
-}
-
-/// An error as it is kept: short, and without what Postgres cannot store.
-fn bounded(error: String) -> String {
-    error.chars().filter(|c| *c != '\0').take(500).collect()
 }
 
 /// Ever rarer; and once more exactly when patience ends, so that what came late is joined in time.

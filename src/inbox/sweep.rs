@@ -44,8 +44,4 @@ impl Job for Sweep {
         tracing::info!(removed, "old events that concerned nothing of ours were removed");
         Ok(())
     }
-
-    async fn release(&self, _: &App, _: &[Uuid]) -> anyhow::Result<()> {
-        Ok(())
-    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::kit::text::bounded;
+
 /// A call that did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -113,8 +115,7 @@ pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8], effect:
     let code = error.as_ref().map(|error| error.code.clone()).unwrap_or_default();
     let description = error
         .map(|error| error.description)
-        // Stored and shown: without the one character that Postgres cannot hold, and not at any length.
-        .map(|text| text.chars().filter(|c| *c != '\0').take(500).collect::<String>())
+        .map(|text| bounded(&text, 500))
         .filter(|text| !text.is_empty())
         .unwrap_or_else(|| format!("HTTP status {status}"));
     match status {

@@ -60,8 +60,11 @@ pub trait Job: Send + Sync + 'static {
     /// Does one row's work and finishes or reschedules it. An error leaves the row to its lease's expiry.
     fn step(&self, app: &App, lease: Self::Lease) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Gives back leases of steps that will not come to their end, so that another process need not wait.
-    fn release(&self, app: &App, tokens: &[Uuid]) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Gives back leases of steps that will not come to their end, so that another process need not wait. Nothing to
+    /// do for work whose rows are not leased.
+    fn release(&self, _app: &App, _tokens: &[Uuid]) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// Runs `job` until `shutdown`, then waits for the steps under way.
