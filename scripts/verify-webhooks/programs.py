@@ -10,6 +10,8 @@ FOLDER = pathlib.Path(__file__).parents[2] / "docs/verify-webhooks"
 # Of each: its interpreter or compiler, and whether the checks cannot do without it.
 LANGUAGES = {"Node": ("node", True), "Python": ("python3", True), "Go": ("go", False), "Ruby": ("ruby", False), "PHP": ("php", False)}
 FILES = {"Node": "verify.mjs", "Python": "verify.py", "Go": "verify.go", "Ruby": "verify.rb", "PHP": "verify.php"}
+# They start sooner so.
+OPTIONS = {"Ruby": ["--disable=gems"], "PHP": ["-n"]}
 
 
 def find(build_folder):
@@ -18,9 +20,7 @@ def find(build_folder):
     for language, (tool, required) in LANGUAGES.items():
         path = shutil.which(tool)
         if path:
-            # Without the detour of whatever chooses among several Pythons.
-            path = sys.executable if language == "Python" else path
-            commands[language] = build_go(path, build_folder) if language == "Go" else [path, FOLDER / FILES[language]]
+            commands[language] = command(language, path, build_folder)
         elif required:
             raise SystemExit(f"{tool} was not found")
         else:
@@ -28,12 +28,19 @@ def find(build_folder):
     return commands, absent
 
 
+def command(language, tool, build_folder):
+    if language == "Go":
+        return build_go(tool, build_folder)
+    if language == "Python":
+        tool = sys.executable  # without the detour of whatever chooses among several
+    return [tool, *OPTIONS.get(language, []), FOLDER / FILES[language]]
+
+
 def build_go(go, build_folder):
     built = pathlib.Path(build_folder).resolve() / "verify-go"
     offline = {"GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": "", "GOPATH": str(built.with_name("go")),
                "GOCACHE": str(built.with_name("go-cache"))}
-    command = [go, "build", "-o", built, FOLDER / FILES["Go"]]
-    subprocess.run(command, check=True, env=os.environ | offline)
+    subprocess.run([go, "build", "-o", built, FOLDER / FILES["Go"]], check=True, env=os.environ | offline)
     return [built]
 
 

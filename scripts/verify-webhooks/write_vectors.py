@@ -66,6 +66,9 @@ def vectors():
     yield vector("five minutes ahead", verified, good, later=-300)
     yield vector("a second further ahead", "timestamp_too_new", good, later=-301)
     yield vector("a timestamp that is no number", "malformed_timestamp", good, timestamp="yesterday")
+    for name, timestamp in (("a letter", f"{TIME}s"), ("a line feed", f"{TIME}\n")):
+        signature = f"v1,{sign(NEW, timestamp=timestamp)}"
+        yield vector(f"{name} after the timestamp, signed", "malformed_timestamp", signature, timestamp=timestamp)
     yield vector("an empty webhook-id", "missing_header", good, webhook_id="")
     yield vector("an empty webhook-timestamp", "missing_header", good, timestamp="")
     yield vector("an empty webhook-signature", "missing_header", "")
