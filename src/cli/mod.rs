@@ -102,6 +102,7 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
             razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
         )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
+        recorder: webhooks::Recorder::default(),
         wake: Wake::default(),
         metrics: Metrics::install(),
         clock,

@@ -98,6 +98,7 @@ impl TestApp {
             )
             .unwrap(),
             egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
+            recorder: webhooks::Recorder::default(),
             wake: worker::Wake::default(),
             metrics,
             ids,

@@ -6,6 +6,7 @@ mod audit;
 mod binary;
 mod clock;
 mod db;
+pub mod events;
 mod money;
 pub mod razorpay;
 mod receiver;
