@@ -103,3 +103,7 @@ create index webhook_replays_due on webhook_replays (next_batch_at) where replay
 create unique index webhook_replays_one_running on webhook_replays (environment_id, endpoint_id)
     where replay_status = 'running';
 create index webhook_replays_by_endpoint on webhook_replays (environment_id, endpoint_id, created_at desc, id desc);
+
+-- Events that happened before this time were removed, unless a delivery of theirs was still to be made.
+alter table environments
+    add column events_removed_before timestamptz;

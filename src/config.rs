@@ -28,6 +28,8 @@ pub struct Config {
     pub session_ttl: Duration,
     /// `CHECKOUTD_PROVIDER_READS_PER_SECOND`: reads per Razorpay account and process that could as well wait.
     pub provider_reads_per_second: u32,
+    /// `CHECKOUTD_EVENT_RETENTION_DAYS`: how long events, deliveries and attempts are kept.
+    pub event_retention: Duration,
     /// `CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS`: lets webhook endpoints of test environments be http and loopback.
     pub allow_private_webhook_targets: bool,
     /// `CHECKOUTD_LOG`: filter directives of `tracing-subscriber`.
@@ -77,6 +79,7 @@ pub const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
 const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
 const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
 const READS_PER_SECOND: Variable = variable("CHECKOUTD_PROVIDER_READS_PER_SECOND", Some("20"));
+const EVENT_RETENTION: Variable = variable("CHECKOUTD_EVENT_RETENTION_DAYS", Some("90"));
 const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
 const LOG: Variable = variable("CHECKOUTD_LOG", Some("info"));
 const LOG_FORMAT: Variable = variable("CHECKOUTD_LOG_FORMAT", Some("json"));
@@ -93,6 +96,7 @@ pub const VARIABLES: &[Variable] = &[
     RAZORPAY_BASE_URL,
     SESSION_TTL,
     READS_PER_SECOND,
+    EVENT_RETENTION,
     ALLOW_PRIVATE,
     LOG,
     LOG_FORMAT,
@@ -174,6 +178,16 @@ impl Config {
                 READS_PER_SECOND,
                 "must be a number from 1 to 1000",
                 |text| text.parse().ok().filter(|reads| (1..=1000).contains(reads)),
+            ),
+            event_retention: reader.parse(
+                EVENT_RETENTION,
+                "must be a number of days from 7 to 3650",
+                |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|days| (7..=3650).contains(days))
+                        .map(|days: u64| Duration::from_hours(24 * days))
+                },
             ),
             allow_private_webhook_targets: reader
                 .parse(ALLOW_PRIVATE, "must be true or false", |text| text.parse().ok()),

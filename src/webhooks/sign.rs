@@ -55,6 +55,31 @@ mod tests {
         assert_eq!(sign(&[SECRET]).expect("a well-formed secret"), SIGNATURE);
     }
 
+    /// The vectors that receivers check themselves against (docs/verify-webhooks.md).
+    #[test]
+    fn what_we_sign_verifies_by_the_published_vectors() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/verify-webhooks/vectors.json")).expect("JSON");
+        let mut verified = 0;
+        for vector in vectors["vectors"].as_array().expect("vectors") {
+            if vector["result"] != "verified" {
+                continue;
+            }
+            let header = |name: &str| vector["headers"][name].as_str().expect("a text");
+            let secrets = vector["secrets"].as_array().expect("secrets");
+            let secrets: Vec<SecretString> =
+                secrets.iter().map(|secret| secret.as_str().expect("a text").into()).collect();
+            let timestamp = header("webhook-timestamp").parse().expect("a number");
+            let body = vector["body"].as_str().expect("a text").as_bytes();
+            let signed = signatures(&secrets, header("webhook-id"), timestamp, body);
+            let sent: Vec<_> = header("webhook-signature").split(' ').collect();
+            let signed = signed.expect("well-formed secrets");
+            assert!(signed.split(' ').any(|signature| sent.contains(&signature)), "{vector}");
+            verified += 1;
+        }
+        assert!(verified >= 5, "the vectors were read");
+    }
+
     #[test]
     fn each_secret_signs() {
         let both = sign(&[&String::from("whsec_AAAA"), SECRET]).expect("well-formed secrets");

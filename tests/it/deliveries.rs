@@ -228,7 +228,7 @@ async fn gone_disables_the_endpoint_and_cancels_what_waits() {
     assert_eq!(merchant.get(&path(&endpoint)).await.expect(200)["enabled"], false);
     emit_completed(&app, &merchant).await;
     app.advance(TimeDelta::days(1)).await;
-    assert_eq!((receiver.received().len(), other.received().len()), (2, 3));
+    assert_eq!((receiver.received().len(), other.received().len()), (2, 4), "it was told of the end too");
     app.finish().await;
 }
 

@@ -14,6 +14,8 @@ mod customers;
 mod database_faults;
 mod deliveries;
 mod doctor;
+mod endpoint_health;
+mod event_log;
 mod health;
 mod inbox;
 mod journey;
