@@ -46,6 +46,10 @@ impl Rules {
         }
         let (_, after_scheme) = text.split_once("://").ok_or(Rejection::Malformed)?;
         let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+        // The parser skips any number of slashes, and would find a host behind them.
+        if authority.is_empty() {
+            return Err(Rejection::Malformed);
+        }
         if authority.contains('@') {
             return Err(Rejection::UserInfo);
         }

@@ -14,6 +14,7 @@ mod customers;
 mod database_faults;
 mod deliveries;
 mod doctor;
+mod egress;
 mod health;
 mod inbox;
 mod journey;

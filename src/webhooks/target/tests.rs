@@ -108,6 +108,8 @@ fn the_shape_of_the_url_is_checked() {
         ("https:example.com", Malformed),
         ("https:/example.com", Malformed),
         ("https://", Malformed),
+        ("https:///example.com/", Malformed),
+        ("https:///user:secret@example.com/", Malformed),
         ("ftp://example.com/", Malformed),
         ("file:///etc/passwd", Malformed),
         ("javascript://example.com/%0aalert(1)", Malformed),

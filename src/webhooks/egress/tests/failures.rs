@@ -29,7 +29,7 @@ impl Identity {
 
     /// By itself.
     fn self_signed(hosts: &[&str], change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
-        Self::signed(hosts, change, Vec::new(), |params, key| params.self_signed(key))
+        Self::signed(hosts, change, Vec::new(), rcgen::CertificateParams::self_signed)
     }
 
     fn signed(

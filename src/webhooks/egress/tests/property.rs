@@ -128,13 +128,18 @@ fn disguised(random: &mut StdRng, text: &str) -> String {
 }
 
 fn v6_notation(random: &mut StdRng, address: Ipv6Addr) -> String {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let [w, x, y, z] = Ipv4Addr::from_bits(u32::from(g) << 16 | u32::from(h)).octets();
+    let segments = address.segments();
+    let joined = |segments: &[u16], write: fn(&u16) -> String| -> String {
+        segments.iter().map(write).collect::<Vec<_>>().join(":")
+    };
     let text = match random.random_range(0..4) {
         0 => address.to_string(),
-        1 => format!("{a:04x}:{b:04x}:{c:04x}:{d:04x}:{e:04x}:{f:04x}:{g:04x}:{h:04x}"),
-        2 => format!("{a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x}:{w}.{x}.{y}.{z}"),
-        _ => format!("{a:X}:{b:X}:{c:X}:{d:X}:{e:X}:{f:X}:{g:X}:{h:X}"),
+        1 => joined(&segments, |segment| format!("{segment:04x}")),
+        2 => joined(&segments, |segment| format!("{segment:X}")),
+        _ => {
+            let last = Ipv4Addr::from_bits(u32::from(segments[6]) << 16 | u32::from(segments[7]));
+            format!("{}:{last}", joined(&segments[..6], |segment| format!("{segment:x}")))
+        }
     };
     format!("[{text}]")
 }
