@@ -16,6 +16,7 @@ mod deliveries;
 mod doctor;
 mod endpoint_health;
 mod event_log;
+mod egress;
 mod health;
 mod inbox;
 mod journey;
