@@ -55,8 +55,9 @@ alter table deliveries
     alter column subject_id set not null,
     alter column sequence set not null;
 
--- An event waits for the first attempt at an earlier one of its subject.
-create index deliveries_untried on deliveries (environment_id, endpoint_id, subject_id, sequence)
+-- An event waits for the first attempt at an earlier one of its subject, at its endpoint. Without the endpoint, of which
+-- a subject's events have few: the planner must not take deliveries_pending for it, which may hold a long backlog.
+create index deliveries_untried on deliveries (environment_id, subject_id, sequence)
     where delivery_status = 'pending' and attempt_count = 0;
 -- An event's deliveries are found by deliveries_once. Newest first, by key.
 drop index deliveries_by_endpoint;

@@ -26,8 +26,8 @@ pub struct Claim {
     pub limit: i64,
 }
 
-/// Endpoints, in every environment, that have something due and may take it; the longest waiting first. Locks them
-/// until the transaction ends and passes over those that another worker has locked.
+/// Endpoints, in every environment, that have something due and may take it, in turn. Locks them until the transaction
+/// ends and passes over those that another worker has locked.
 ///
 /// The recursion steps from one endpoint with pending rows to the next along `deliveries_pending`: its cost
 /// is the number of such endpoints, not of their rows.
@@ -78,14 +78,16 @@ pub async fn lock_due_endpoints_any_scope(
                 and (d.attempt_count > 0 or d.created_at <= $1::timestamptz - $3::interval or not exists (
                     select 1
                     from deliveries earlier
-                    where earlier.environment_id = d.environment_id and earlier.endpoint_id = d.endpoint_id
+                    where earlier.environment_id = d.environment_id
                         and earlier.subject_id = d.subject_id and earlier.sequence < d.sequence
+                        and earlier.endpoint_id is not distinct from d.endpoint_id
                         and earlier.delivery_status = 'pending' and earlier.attempt_count = 0
                 ))
             order by d.next_attempt_at
             limit 1
         ) head
-        order by head.next_attempt_at
+        -- In turn: one that has a backlog must not come before one that has waited since its last attempt.
+        order by greatest(h.last_delivered_at, h.last_failed_at) nulls first, head.next_attempt_at
         limit $4
         for no key update of e skip locked",
         claim.now,
@@ -147,8 +149,9 @@ pub async fn claim_deliveries_any_scope(
                     and (d.attempt_count > 0 or d.created_at <= $3::timestamptz - $7::interval or not exists (
                         select 1
                         from deliveries earlier
-                        where earlier.environment_id = d.environment_id and earlier.endpoint_id = d.endpoint_id
+                        where earlier.environment_id = d.environment_id
                             and earlier.subject_id = d.subject_id and earlier.sequence < d.sequence
+                        and earlier.endpoint_id is not distinct from d.endpoint_id
                             and earlier.delivery_status = 'pending' and earlier.attempt_count = 0
                     ))
                 order by d.next_attempt_at
