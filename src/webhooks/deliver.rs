@@ -119,7 +119,11 @@ impl Job for Deliver {
         let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
         let attempted = attempted(app, &lease, verdict, result, attempted_at, finished_at);
         let recorded = match verdict {
-            Verdict::Gone => record_gone(app, attempted).await?,
+            Verdict::Gone => {
+                let recorded = record_gone(app, attempted).await?;
+                disable::cancel_rest(app, lease.scope, lease.endpoint).await?;
+                recorded
+            }
             _ => app.recorder.record(app, attempted).await?,
         };
         checkpoint::reach("deliver.recorded");

@@ -164,9 +164,12 @@ pub async fn restart_delivery(
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends every delivery that waits for the endpoint, those under way included: their workers find the lease
-/// gone. The caller has changed, and so locked, the endpoint's row first: everyone who touches many of its
-/// deliveries does, so that no two wait for each other.
+/// So many are cancelled in one statement, which must not run into its time limit.
+pub const CANCELLED_AT_ONCE: u64 = 10_000;
+
+/// Ends deliveries that wait for the endpoint, those under way included: their workers find the lease gone. How many;
+/// when it is [`CANCELLED_AT_ONCE`], there may be more. The caller has changed, and so locked, the endpoint's row first:
+/// everyone who touches many of its deliveries does, so that no two wait for each other.
 pub async fn cancel_pending_deliveries(
     tx: &mut Tx,
     scope: Scope,
@@ -175,13 +178,21 @@ pub async fn cancel_pending_deliveries(
 ) -> Result<u64, db::Error> {
     let done = sqlx::query!(
         "-- webhooks.cancel_pending_deliveries
-        update deliveries
+        with waiting as (
+            select environment_id, id
+            from deliveries
+            where environment_id = $1 and endpoint_id = $2 and delivery_status = 'pending'
+            limit $4
+        )
+        update deliveries d
         set delivery_status = 'cancelled', next_attempt_at = null, lease_token = null, lease_expires_at = null,
             updated_at = $3
-        where environment_id = $1 and endpoint_id = $2 and delivery_status = 'pending'",
+        from waiting
+        where d.environment_id = waiting.environment_id and d.id = waiting.id and d.delivery_status = 'pending'",
         Uuid::from(scope.environment),
         Uuid::from(endpoint),
         now,
+        i64::try_from(CANCELLED_AT_ONCE).unwrap_or(i64::MAX),
     )
     .execute(tx)
     .await?;

@@ -4,9 +4,15 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    EndpointId, EventId, EventType, delivery_store::cancel_pending_deliveries, emit_in,
-    endpoint::DisabledReason, endpoint_store as store, endpoint_view::EndpointResponse, event::freeze,
+    EndpointId, EventId, EventType,
+    delivery_store::{CANCELLED_AT_ONCE, cancel_pending_deliveries},
+    emit_in,
+    endpoint::DisabledReason,
+    endpoint_store as store,
+    endpoint_view::EndpointResponse,
+    event::freeze,
     outbox::delivery_ids,
+    queue_store,
 };
 use crate::{
     app::App,
@@ -57,4 +63,24 @@ pub async fn disable_in(
         .expect("an endpoint is texts, numbers and times");
     emit_in(tx, scope, &event, &ids.deliveries).await?;
     Ok(())
+}
+
+/// Goes on cancelling what waits for an endpoint that was disabled, when it was too much for one transaction. Should
+/// this be cut short, the worker cancels each when it comes up.
+pub async fn cancel_rest(app: &App, scope: Scope, id: EndpointId) -> Result<(), db::Error> {
+    loop {
+        let now = app.clock.now();
+        let cancelled = db::transact(&app.pool, "cancel_deliveries", move |tx| {
+            Box::pin(async move {
+                if queue_store::lock_endpoint(tx, scope, id).await? {
+                    return Ok::<_, db::Error>(0);
+                }
+                cancel_pending_deliveries(tx, scope, id, now).await
+            })
+        })
+        .await?;
+        if cancelled < CANCELLED_AT_ONCE {
+            return Ok(());
+        }
+    }
 }

@@ -6,8 +6,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    DeliveryId, EventType, MAX_ENDPOINTS, delivery_store::cancel_pending_deliveries, emit_to_in,
-    endpoint_store as store, endpoint_view::EndpointResponse, event::freeze, headers::Headers, sign,
+    DeliveryId, EventType, MAX_ENDPOINTS,
+    delivery_store::{CANCELLED_AT_ONCE, cancel_pending_deliveries},
+    disable, emit_to_in, endpoint_store as store,
+    endpoint_view::EndpointResponse,
+    event::freeze,
+    headers::Headers,
+    sign,
 };
 use crate::{
     app::App,
@@ -232,20 +237,23 @@ pub async fn update(app: &App, scope: Scope, id: EndpointId, change: Change) -> 
         headers: change.headers.as_ref().map(|headers| seal_headers(app, scope, id, headers)),
         change,
     };
-    db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
+    let (endpoint, cancelled) = db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
         let row = row.clone();
         Box::pin(async move {
             let endpoint = store::update_endpoint(tx, scope, id, &row, now).await?.ok_or_else(missing)?;
-            if !endpoint.enabled {
-                cancel_pending_deliveries(tx, scope, id, now).await?;
-            }
+            let cancelled =
+                if endpoint.enabled { 0 } else { cancel_pending_deliveries(tx, scope, id, now).await? };
             if row.change.url.is_some() || row.change.enabled == Some(true) {
                 store::forget_failures(tx, scope, id).await?;
             }
-            Ok(endpoint)
+            Ok::<_, ApiError>((endpoint, cancelled))
         })
     })
-    .await
+    .await?;
+    if cancelled == CANCELLED_AT_ONCE {
+        disable::cancel_rest(app, scope, id).await?;
+    }
+    Ok(endpoint)
 }
 
 /// Deletes an endpoint; its deliveries stay readable to operators, and those that wait are cancelled.
@@ -257,10 +265,11 @@ pub async fn delete(app: &App, scope: Scope, id: EndpointId) -> Result<(), ApiEr
                 return Err(missing());
             }
             cancel_pending_deliveries(tx, scope, id, now).await?;
-            Ok(())
+            Ok::<_, ApiError>(())
         })
     })
-    .await
+    .await?;
+    Ok(disable::cancel_rest(app, scope, id).await?)
 }
 
 /// Gives an endpoint a new secret. The replaced one signs for 24 hours more; one replaced before that stops

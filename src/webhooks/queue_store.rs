@@ -212,11 +212,11 @@ pub async fn claim_deliveries_any_scope(
     Ok(leases.collect())
 }
 
-/// Locks the endpoint's row until the transaction ends.
-pub async fn lock_endpoint(tx: &mut Tx, scope: Scope, id: EndpointId) -> Result<(), db::Error> {
-    sqlx::query!(
+/// Locks the endpoint's row until the transaction ends; whether it takes deliveries.
+pub async fn lock_endpoint(tx: &mut Tx, scope: Scope, id: EndpointId) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
         "-- webhooks.lock_endpoint
-        select id
+        select enabled
         from webhook_endpoints
         where environment_id = $1 and id = $2
         for no key update",
@@ -224,8 +224,7 @@ pub async fn lock_endpoint(tx: &mut Tx, scope: Scope, id: EndpointId) -> Result<
         Uuid::from(id),
     )
     .fetch_one(tx)
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Columns of attempts, as arrays.

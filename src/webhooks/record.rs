@@ -146,6 +146,7 @@ async fn disable_failing(app: &App, failing: &Failing, before: DateTime<Utc>) ->
         })
     })
     .await?;
+    disable::cancel_rest(app, scope, endpoint).await?;
     app.wake.notify(crate::worker::Work::Deliveries);
     Ok(())
 }

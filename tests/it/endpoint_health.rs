@@ -354,3 +354,33 @@ async fn a_test_event_reaches_its_endpoint_alone() {
     assert_eq!(refused.expect_error(400, "invalid_operation")["details"]["reason"], "endpoint_disabled");
     app.finish().await;
 }
+
+/// More than one statement may cancel within its time limit.
+#[tokio::test]
+async fn a_long_backlog_is_cancelled_with_its_endpoint() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    let endpoint = merchant.endpoint(&receiver).await;
+    emit_completed(&app, &merchant).await;
+    let copies = "with e as (
+            insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
+            select environment_id, md5(id::text || n)::uuid, event_type, md5(subject_id::text || n)::uuid, 1, body, created_at
+            from events, generate_series(1, 12000) n
+            returning *
+        )
+        insert into deliveries (environment_id, id, event_id, subject_id, sequence, endpoint_id, delivery_status, attempt_count,
+            next_attempt_at, created_at, updated_at)
+        select e.environment_id, e.id, e.id, e.subject_id, 1, d.endpoint_id, 'pending', 0, e.created_at, e.created_at, e.created_at
+        from e, deliveries d";
+    let mut tx = app.state().pool.begin().await.unwrap();
+    sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await.unwrap();
+    sqlx::query(copies).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    merchant.put(&path(&endpoint), json!({"enabled": false})).await.expect(200);
+    let waiting = merchant.get(&format!("{}/deliveries?status=pending", path(&endpoint))).await.expect(200);
+    assert_eq!(waiting["items"], json!([]));
+    app.drain().await;
+    assert!(receiver.received().is_empty());
+    app.finish().await;
+}
