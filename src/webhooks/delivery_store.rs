@@ -165,7 +165,7 @@ pub async fn restart_delivery(
 }
 
 /// So many are cancelled in one statement, which must not run into its time limit.
-pub const CANCELLED_AT_ONCE: u64 = 10_000;
+pub const CANCELLED_AT_ONCE: u64 = 5_000;
 
 /// Ends deliveries that wait for the endpoint, those under way included: their workers find the lease gone. How many;
 /// when it is [`CANCELLED_AT_ONCE`], there may be more. The caller has changed, and so locked, the endpoint's row first:
@@ -183,12 +183,13 @@ pub async fn cancel_pending_deliveries(
             from deliveries
             where environment_id = $1 and endpoint_id = $2 and delivery_status = 'pending'
             limit $4
+            for no key update
         )
         update deliveries d
         set delivery_status = 'cancelled', next_attempt_at = null, lease_token = null, lease_expires_at = null,
             updated_at = $3
         from waiting
-        where d.environment_id = waiting.environment_id and d.id = waiting.id and d.delivery_status = 'pending'",
+        where d.environment_id = waiting.environment_id and d.id = waiting.id",
         Uuid::from(scope.environment),
         Uuid::from(endpoint),
         now,
