@@ -37,4 +37,5 @@ pub use event::{EventId, EventType, FrozenEvent, UnknownEventType, freeze};
 pub use outbox::{MAX_ENDPOINTS, delivery_ids, emit_in, emit_to_in};
 pub use record::Recorder;
 pub use replay::{Replay, ReplayId, SendReplays};
+pub use sign::{MalformedSecret, generate_secret, parse_secret, signed_headers};
 pub use target::{Rejection, Rules};
