@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, value_parser = service::secret)]
     secret: Option<SecretString>,
     #[command(flatten)]
-    service: service::Options,
+    service: service::ServiceOptions,
 }
 
 const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);

@@ -12,7 +12,7 @@ use crate::config::{self, ClientConfig};
 
 /// Flags that name it.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct ServiceOptions {
     /// The service. Else the variable `CHECKOUTD_API_URL`; else the `checkoutd dev` that was started in this directory.
     #[arg(long, value_name = "URL", value_parser = keyed_url)]
     api_url: Option<Url>,
@@ -47,7 +47,7 @@ pub struct Service {
 impl Service {
     /// Finds it. Flags come before variables, variables before what `dev` wrote down. Keys of live environments are
     /// refused.
-    pub fn find(options: &Options) -> anyhow::Result<Self> {
+    pub fn find(options: &ServiceOptions) -> anyhow::Result<Self> {
         let variables = ClientConfig::from_env()?;
         let url = options.api_url.clone().or(variables.api_url);
         let key = options.api_key.clone().or(variables.api_key);

@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", value_parser = sandbox_url)]
     sandbox_url: Option<Url>,
     #[command(flatten)]
-    service: service::Options,
+    service: service::ServiceOptions,
 }
 
 fn long_help() -> String {
@@ -93,7 +93,7 @@ async fn walk(
     order: &path::Order<'_>,
 ) -> anyhow::Result<()> {
     let session = path.walk(api, sandbox, order).await?;
-    println!("waiting for {}", path.event());
+    println!("waiting  for {}", path.event());
     let from = Instant::now();
     while from.elapsed() < PATIENCE {
         let news = feed.read(api).await?;

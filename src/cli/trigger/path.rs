@@ -1,5 +1,6 @@
 //! The ways to the events: real calls of the API and real actions at the sandbox, nothing made up.
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::sandbox::{Sandbox, Undo};
@@ -59,8 +60,10 @@ impl Path {
     }
 
     /// Goes it; the session's id.
-    pub async fn walk(self, api: &Api, sandbox: &Sandbox, order: &Order<'_>) -> Result<String, CallError> {
-        let session = create(api, order).await?;
+    pub async fn walk(self, api: &Api, sandbox: &Sandbox, order: &Order<'_>) -> anyhow::Result<String> {
+        let session = create(api, order).await.with_context(|| {
+            format!("a session of {} for {} (--plan, --customer)", order.plan, order.customer)
+        })?;
         match self.0 {
             EventType::CheckoutSessionCompleted => sandbox.pay(&session, false).await?,
             EventType::CheckoutSessionFailed => sandbox.end_link(&session, "cancel").await?,
