@@ -92,10 +92,10 @@ mod tests {
         text.parse().expect("a URL")
     }
 
-    fn dev() -> Option<Running> {
+    fn dev() -> Running {
         let api_key = "sk_test_demo".into();
         let (api_url, sandbox_url) = (url("http://127.0.0.1:8080/"), url("http://127.0.0.1:8090/"));
-        Some(Running { api_url, sandbox_url, api_key })
+        Running { api_url, sandbox_url, api_key }
     }
 
     fn chosen(api: Option<&str>, key: Option<&str>, dev: Option<Running>) -> Option<(String, String, bool)> {
@@ -108,13 +108,13 @@ mod tests {
     fn the_demos_key_goes_to_the_demo_only() {
         let (here, there) = ("http://127.0.0.1:8080/", "https://pay.example.com/");
         let found = |api: &str, key: &str, sandbox| Some((api.to_owned(), key.to_owned(), sandbox));
-        assert_eq!(chosen(None, None, dev()), found(here, "sk_test_demo", true));
-        assert_eq!(chosen(Some(here), None, dev()), found(here, "sk_test_demo", true));
-        assert_eq!(chosen(None, Some("sk_test_own"), dev()), found(here, "sk_test_own", true));
-        assert_eq!(chosen(Some(there), Some("sk_test_own"), dev()), found(there, "sk_test_own", false));
+        assert_eq!(chosen(None, None, Some(dev())), found(here, "sk_test_demo", true));
+        assert_eq!(chosen(Some(here), None, Some(dev())), found(here, "sk_test_demo", true));
+        assert_eq!(chosen(None, Some("sk_test_own"), Some(dev())), found(here, "sk_test_own", true));
+        assert_eq!(chosen(Some(there), Some("sk_test_own"), Some(dev())), found(there, "sk_test_own", false));
         assert_eq!(chosen(Some(there), Some("sk_test_own"), None), found(there, "sk_test_own", false));
         for (api, key, dev) in
-            [(Some(there), None, dev()), (Some(there), None, None), (None, Some("sk_test_own"), None)]
+            [(Some(there), None, Some(dev())), (Some(there), None, None), (None, Some("sk_test_own"), None)]
         {
             assert_eq!(chosen(api, key, dev), None);
         }
