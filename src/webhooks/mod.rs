@@ -40,4 +40,5 @@ pub use outbox::{MAX_ENDPOINTS, delivery_ids, emit_in, emit_to_in};
 pub use prune::Prune;
 pub use record::Recorder;
 pub use replay::{Replay, ReplayId, SendReplays};
+pub use sign::{MalformedSecret, generate_secret, parse_secret, signed_headers};
 pub use target::{Rejection, Rules};

@@ -12,6 +12,7 @@ use sqlx::Row;
 use crate::support::{
     Merchant, Received, Receiver, TestApp,
     events::{emit, emit_completed},
+    verifies,
 };
 
 fn path(endpoint: &Value) -> String {
@@ -28,23 +29,6 @@ async fn deliveries(merchant: &Merchant, endpoint: &Value) -> Vec<Value> {
 async fn statuses(merchant: &Merchant, endpoint: &Value) -> Vec<String> {
     let all = deliveries(merchant, endpoint).await;
     all.iter().map(|delivery| delivery["status"].as_str().unwrap().to_owned()).collect()
-}
-
-/// What a receiver checks, written from the specification and not from our signing code: whether `secret`
-/// made one of the request's signatures.
-fn verifies(request: &Received, secret: &Value) -> bool {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use hmac::{KeyInit, Mac};
-    let key = STANDARD.decode(secret.as_str().unwrap().strip_prefix("whsec_").unwrap()).unwrap();
-    request.header("webhook-signature").split(' ').any(|signature| {
-        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
-        for part in [request.header("webhook-id"), ".", request.header("webhook-timestamp"), "."] {
-            mac.update(part.as_bytes());
-        }
-        mac.update(&request.body);
-        let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
-        mac.verify_slice(&signature).is_ok()
-    })
 }
 
 fn signature_count(request: &Received) -> usize {
