@@ -88,6 +88,33 @@ expect_outcome "$session" subscription_status=active "invoice_number=INV-$(date 
 say "$id is completed: subscription active, invoice FINALIZED, payment SUCCEEDED"
 deliveries /webhooks "$secret" "$id" checkout.session.initiated checkout.session.completed
 
+step "checkoutd listen and trigger, in the folder of dev"
+# In the folder, without a flag that names the service.
+in_shop() { (cd "$shop" && exec "$binary" "$@"); }
+listening=$work/listen.out
+start "$listening" "$work/listen-receiver.err" sh -c 'cd "$0" && exec "$@"' "$shop" \
+    "$binary" listen --forward-to "http://$receiver/webhooks?listen"
+listener=$started_pid
+eventually 20 "listen is ready" grep -q '^Ready' "$listening"
+secret=$(sed -n 's/^Signing secret: //p' "$listening")
+expect_like "its signing secret" "$secret" '^whsec_'
+for event in completed failed expired; do
+    in_shop trigger "checkout.session.$event" >"$work/trigger.out" || fail "trigger fails: $(cat "$work/trigger.out")"
+    id=$(sed -n 's/^session  \(chk_[0-9A-Z]*\) .*/\1/p' "$work/trigger.out")
+    expect_like "its session" "$id" '^chk_[0-9A-Z]{26}$'
+    session=$(api 200 GET "/v1/checkout/sessions/$id")
+    expect "what became of it" "$(field checkout_status <<<"$session")" "$event"
+    deliveries "/webhooks?listen" "$secret" "$id" checkout.session.initiated "checkout.session.$event"
+done
+in_shop trigger refund.succeeded >"$work/trigger.out" || fail "trigger fails: $(cat "$work/trigger.out")"
+say "$(tail -n 1 "$work/trigger.out")"
+kill -INT "$listener"
+eventually 20 "listen ends on Ctrl-C" none_alive "$listener"
+status=0
+wait "$listener" || status=$?
+expect "exit code after Ctrl-C" "$status" 0
+say "$(tail -n 1 "$listening")"
+
 step "The guide's commands, for a new tenant"
 postgres=$shop/.checkoutd/postgres
 [ -S "$postgres/.s.PGSQL.5432" ] || fail "no Postgres at $postgres"

@@ -36,6 +36,8 @@ pub struct Parts {
     pub razorpay: razorpay::Client,
     /// Requests to merchants' endpoints.
     pub egress: webhooks::Egress,
+    /// Writes down what came of deliveries.
+    pub recorder: webhooks::Recorder,
     /// Tells the workers of this process that there is work; never more than a hint.
     pub wake: Wake,
     /// What is counted and measured.

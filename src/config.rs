@@ -28,6 +28,8 @@ pub struct Config {
     pub session_ttl: Duration,
     /// `CHECKOUTD_PROVIDER_READS_PER_SECOND`: reads per Razorpay account and process that could as well wait.
     pub provider_reads_per_second: u32,
+    /// `CHECKOUTD_EVENT_RETENTION_DAYS`: how long events, deliveries and attempts are kept.
+    pub event_retention: Duration,
     /// `CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS`: lets webhook endpoints of test environments be http and loopback.
     pub allow_private_webhook_targets: bool,
     /// `CHECKOUTD_LOG`: filter directives of `tracing-subscriber`.
@@ -38,6 +40,15 @@ pub struct Config {
     pub sandbox_bind: SocketAddr,
     /// `PG_BIN`: folder of Postgres's server programs, for `dev` and the tests, where they are not found by themselves.
     pub pg_bin: Option<PathBuf>,
+}
+
+/// What the commands that use a running service over HTTP take from the environment.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `CHECKOUTD_API_URL`: the service.
+    pub api_url: Option<Url>,
+    /// `CHECKOUTD_API_KEY`: who they are there.
+    pub api_key: Option<SecretString>,
 }
 
 /// How log lines look.
@@ -77,13 +88,18 @@ pub const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
 const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
 const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
 const READS_PER_SECOND: Variable = variable("CHECKOUTD_PROVIDER_READS_PER_SECOND", Some("20"));
+const EVENT_RETENTION: Variable = variable("CHECKOUTD_EVENT_RETENTION_DAYS", Some("90"));
 const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
 const LOG: Variable = variable("CHECKOUTD_LOG", Some("info"));
 const LOG_FORMAT: Variable = variable("CHECKOUTD_LOG_FORMAT", Some("json"));
 const SANDBOX_BIND: Variable = variable("CHECKOUTD_SANDBOX_BIND", Some("127.0.0.1:8090"));
 const PG_BIN: Variable = variable("PG_BIN", None);
+/// The service that `listen` and `trigger` use.
+pub const API_URL: Variable = variable("CHECKOUTD_API_URL", None);
+/// Their key there.
+pub const API_KEY: Variable = variable("CHECKOUTD_API_KEY", None);
 
-/// Every variable the service reads.
+/// Every variable that any command reads.
 pub const VARIABLES: &[Variable] = &[
     DATABASE_URL,
     POOL_SIZE,
@@ -93,11 +109,14 @@ pub const VARIABLES: &[Variable] = &[
     RAZORPAY_BASE_URL,
     SESSION_TTL,
     READS_PER_SECOND,
+    EVENT_RETENTION,
     ALLOW_PRIVATE,
     LOG,
     LOG_FORMAT,
     SANDBOX_BIND,
     PG_BIN,
+    API_URL,
+    API_KEY,
 ];
 
 impl Config {
@@ -163,10 +182,7 @@ impl Config {
                 None => base_url(&format!("http://{bind}")).unwrap_or_else(placeholder_url),
             },
             encryption_key: reader.optional(ENCRYPTION_KEY, ENCRYPTION_KEY_RULE, secret::are_keys),
-            razorpay_base_url: reader.parse(RAZORPAY_BASE_URL, RAZORPAY_RULE, |text| {
-                // Keys go there in clear.
-                base_url(text).filter(|url| url.scheme() == "https" || is_loopback(url))
-            }),
+            razorpay_base_url: reader.parse(RAZORPAY_BASE_URL, KEYED_URL_RULE, keyed_url),
             session_ttl: reader.parse(SESSION_TTL, "must be a number of seconds from 1 to 86400", |text| {
                 text.parse().ok().filter(|ttl| (1..=86_400).contains(ttl)).map(Duration::from_secs)
             }),
@@ -174,6 +190,16 @@ impl Config {
                 READS_PER_SECOND,
                 "must be a number from 1 to 1000",
                 |text| text.parse().ok().filter(|reads| (1..=1000).contains(reads)),
+            ),
+            event_retention: reader.parse(
+                EVENT_RETENTION,
+                "must be a number of days from 7 to 3650",
+                |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|days| (7..=3650).contains(days))
+                        .map(|days: u64| Duration::from_hours(24 * days))
+                },
             ),
             allow_private_webhook_targets: reader
                 .parse(ALLOW_PRIVATE, "must be true or false", |text| text.parse().ok()),
@@ -198,6 +224,19 @@ impl Config {
                 .push("CHECKOUTD_PUBLIC_URL must be set when CHECKOUTD_BIND names no single address".into());
         }
         if reader.errors.is_empty() { Ok(config) } else { Err(ConfigError(reader.errors)) }
+    }
+}
+
+impl ClientConfig {
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+        let lookup = |name: &str| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
+        let mut reader = Reader { lookup, errors: Vec::new() };
+        let api_url = reader.text(API_URL);
+        let api_url = api_url.map(|text| reader.check(API_URL, KEYED_URL_RULE, keyed_url(text.trim())));
+        let api_key = reader.text(API_KEY).map(|text| text.trim().into());
+        if reader.errors.is_empty() { Ok(Self { api_url, api_key }) } else { Err(ConfigError(reader.errors)) }
     }
 }
 
@@ -267,9 +306,16 @@ fn placeholder_url() -> Url {
 
 const ENCRYPTION_KEY_RULE: &str =
     "must be 32 bytes in base64 (openssl rand -base64 32), several separated by commas";
-const RAZORPAY_RULE: &str = "must be an absolute https URL; http is for this machine only";
+/// What [`keyed_url`] wants.
+pub const KEYED_URL_RULE: &str = "must be an absolute https URL; http is for this machine only";
 
-fn is_loopback(url: &Url) -> bool {
+/// Where keys are sent to: an https URL, or an http one on this machine, because they go there in clear.
+pub fn keyed_url(text: &str) -> Option<Url> {
+    base_url(text).filter(|url| url.scheme() == "https" || is_loopback(url))
+}
+
+/// Whether a URL leads to this machine by its name or its address.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),

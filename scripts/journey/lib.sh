@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # shares its variables with journey.sh
-# Sourced by journey.sh: its steps, the processes it starts, requests and checks.
+# shellcheck shell=bash disable=SC2034,SC2154 # shares its variables with the script that sources it
+# Sourced by journey.sh and verify-webhooks.sh: their steps, the processes they start, requests and checks.
 # Answers are assigned to variables before they are used: only so does `set -e` see a request that failed.
 
 step() {
@@ -10,7 +10,7 @@ step() {
 say() { printf '  %s\n' "$*"; }
 
 fail() {
-    printf 'journey: %s\n' "$*" >&2
+    printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2
     exit 1
 }
 
@@ -164,8 +164,8 @@ clean_up() {
     local status=$? log tries
     trap - EXIT
     if [ "$status" -ne 0 ]; then
-        printf '\njourney: FAILED at: %s\n' "$current_step" >&2
-        for log in "$work"/*/dev.err "$work"/receiver.err; do
+        printf '\n%s: FAILED at: %s\n' "$(basename "$0" .sh)" "$current_step" >&2
+        for log in "$work"/*/dev.err "$work"/*receiver.err; do
             [ ! -s "$log" ] || { printf -- '---- the end of %s\n' "${log#"$work"/}" && tail -n 15 "$log"; } >&2
         done
     fi

@@ -19,7 +19,11 @@ use crate::{
 };
 
 mod demo;
+mod running;
 mod state;
+
+pub use demo::{CUSTOMER, PLAN};
+pub use running::Running;
 
 /// Where everything lives that `dev` keeps.
 const FOLDER: &str = ".checkoutd";
@@ -62,6 +66,12 @@ pub async fn run() -> anyhow::Result<()> {
     )?;
     // Only now: a session of an earlier start is asked about at an account that must exist.
     worker::start_all(&app, &tasks, &shutdown);
+    Running {
+        api_url: app.config.public_url.clone(),
+        sandbox_url: app.config.razorpay_base_url.clone(),
+        api_key: demo.api_key.clone().into(),
+    }
+    .save(&folder)?;
     print!("{}", demo::greeting(&app, &sandbox.base_url(), &demo));
 
     stop_signal().await?;

@@ -1,12 +1,17 @@
 //! The command line: one file per command.
 
+mod client;
 mod dev;
 mod doctor;
+mod feed;
 mod inbox;
+mod listen;
 mod migrate;
 mod refund;
 mod serve;
+mod service;
 mod tenant;
+mod trigger;
 
 use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
@@ -45,6 +50,12 @@ pub struct Cli {
 enum Command {
     /// Run the service with a private Postgres and a Razorpay sandbox; needs no set-up.
     Dev,
+    /// Forward the events of a test environment to a handler on this machine, until Ctrl-C. Uses a running service: the
+    /// `checkoutd dev` of this directory, or the one that is named.
+    Listen(listen::Options),
+    /// Make an event happen at the sandbox: creates a session and pays it, or lets it fail or expire. Uses a running
+    /// service, as `listen` does.
+    Trigger(trigger::Options),
     /// Run the API and the workers. Configured by environment variables (.env.example).
     Serve(serve::Options),
     /// Bring the database's schema up to date.
@@ -63,6 +74,8 @@ enum Command {
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Dev => dev::run().await?,
+        Command::Listen(options) => listen::run(options).await?,
+        Command::Trigger(options) => trigger::run(options).await?,
         Command::Serve(options) => serve::run(&options).await?,
         Command::Migrate => migrate::run().await?,
         Command::Tenant(options) => tenant::run(options).await?,
@@ -102,6 +115,7 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
             razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
         )?,
         egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
+        recorder: webhooks::Recorder::default(),
         wake: Wake::default(),
         metrics: Metrics::install(),
         clock,

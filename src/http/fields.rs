@@ -32,6 +32,13 @@ pub fn optional_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     text.map(parse).transpose()
 }
 
+/// For `#[serde(default, deserialize_with = "given")]`: tells a `null`, which is `Some(None)`, from an absent member.
+pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,10 +15,10 @@ use axum::{Router, routing::get};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
-pub use fields::{check_length, check_name, optional_time, parse_time};
+pub use fields::{check_length, check_name, given, optional_time, parse_time};
 pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
-pub use validate::{metadata_violations, page};
+pub use validate::{metadata_violations, page, page_limit};
 
 use crate::app::App;
 

@@ -24,6 +24,11 @@ pub fn metadata_violations(violations: &mut Violations, field: &str, metadata: &
     }
 }
 
+/// The page size of a log: 1 to 1000, 50 if not given.
+pub fn page_limit(limit: Option<i64>) -> Result<i64, ApiError> {
+    Ok(page(limit, None)?.limit)
+}
+
 /// A page within bounds: limit 1 to 1000 (50 if not given), offset from 0.
 pub fn page(limit: Option<i64>, offset: Option<i64>) -> Result<PageRequest, ApiError> {
     let request =

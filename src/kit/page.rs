@@ -55,3 +55,37 @@ impl<T> Page<T> {
         Ok(Page { items, pagination: self.pagination })
     }
 }
+
+/// One page of a log: read from a place in it on, because a log is too long to be counted or passed over.
+#[derive(Debug, Serialize)]
+pub struct LogPage<T> {
+    /// The items of this page.
+    pub items: Vec<T>,
+    /// Whether there are more.
+    pub pagination: LogPagination,
+}
+
+/// How to go on.
+#[derive(Debug, Serialize)]
+pub struct LogPagination {
+    /// The page size that was applied.
+    pub limit: i64,
+    /// Whether there is more behind the last item of this page.
+    pub has_more: bool,
+}
+
+impl<T> LogPage<T> {
+    /// Of `items`, which were read up to one more than `limit`.
+    pub fn new(mut items: Vec<T>, limit: i64) -> Self {
+        let wanted = usize::try_from(limit).unwrap_or_default();
+        let has_more = items.len() > wanted;
+        items.truncate(wanted);
+        Self { items, pagination: LogPagination { limit, has_more } }
+    }
+
+    /// The same page with each item mapped, or the first error.
+    pub fn try_map<U, E>(self, f: impl FnMut(T) -> Result<U, E>) -> Result<LogPage<U>, E> {
+        let items = self.items.into_iter().map(f).collect::<Result<_, _>>()?;
+        Ok(LogPage { items, pagination: self.pagination })
+    }
+}

@@ -24,6 +24,7 @@ use super::{SandboxError, actions};
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/_sandbox/accounts", put(put_account))
+        .route("/_sandbox/accounts/{key_id}", get(read_account))
         .route("/_sandbox/links/{link}/pay", post(pay))
         .route("/_sandbox/links/{link}/cancel", post(cancel))
         .route("/_sandbox/links/{link}/expire", post(expire))
@@ -66,6 +67,12 @@ type Answer<T> = Result<Json<T>, SandboxError>;
 async fn put_account(State(shared): State<Arc<Shared>>, Json(account): Json<Account>) -> Answer<Value> {
     let account_id = actions::put_account(&shared, account)?;
     Ok(Json(json!({"account_id": account_id})))
+}
+
+/// Whether there is such an account; its secrets stay here.
+async fn read_account(State(shared): State<Arc<Shared>>, Path(key_id): Path<String>) -> Answer<Value> {
+    let known = shared.books().account_by_key(&key_id).is_some();
+    if known { Ok(Json(json!({"key_id": key_id}))) } else { Err(SandboxError::UnknownAccount(key_id)) }
 }
 
 async fn pay(

@@ -5,16 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{
     DeliveryId, EndpointId, EventId,
+    delivery::DeliveryStatus,
+    disable,
     egress::{Answer, SendError},
-    endpoint::secret_place,
+    endpoint::{DisabledReason, open_headers, secret_place},
+    queue_store as store,
+    record::Attempted,
     schedule::{self, Verdict},
-    sign, store,
+    sign,
 };
 use crate::{
     app::App,
@@ -27,8 +31,11 @@ use crate::{
 /// A little more than the total deadline of a request: by then the worker that held it is gone or has recorded it. Not
 /// more, because the leases of a worker that died take up their endpoint's places.
 const LEASE: TimeDelta = TimeDelta::seconds(20);
-/// An endpoint that hangs can hold this many slots, no more, over all replicas.
-const IN_FLIGHT_PER_ENDPOINT: i64 = 8;
+/// An event waits for the first attempt at an earlier one of its subject, but not longer than this.
+const ORDER_PATIENCE: TimeDelta = TimeDelta::seconds(30);
+/// From this many failures in a row on, an endpoint is tried one delivery at a time: many that hang must not take all
+/// places.
+const FAILURES_UNTIL_PROBING: i32 = 10;
 
 /// Delivers events.
 pub struct Deliver;
@@ -42,32 +49,22 @@ pub struct Lease {
     pub(super) event: EventId,
     pub(super) token: Uuid,
     pub(super) attempts_before: i32,
+    /// How many of these belong to schedules that were over before.
+    pub(super) schedule_start: i32,
     /// Frozen when the event happened.
     pub(super) body: Vec<u8>,
     pub(super) url: String,
     pub(super) enabled: bool,
+    pub(super) headers: Option<Vec<u8>>,
     pub(super) secret: Vec<u8>,
     pub(super) previous_secret: Option<Vec<u8>>,
     pub(super) previous_secret_expires_at: Option<DateTime<Utc>>,
 }
 
-/// An attempt as it is recorded, and what becomes of the delivery.
-pub struct Finish {
-    pub status: &'static str,
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    pub attempt_id: Uuid,
-    pub response_code: Option<i32>,
-    pub response_body: Option<String>,
-    pub error: Option<String>,
-    pub duration_ms: i64,
-    pub attempted_at: DateTime<Utc>,
-    pub finished_at: DateTime<Utc>,
-}
-
 impl Job for Deliver {
     type Lease = Lease;
     const WORK: Work = Work::Deliveries;
-    const SLOTS: usize = 64;
+    const SLOTS: usize = 256;
     const POLL: Duration = Duration::from_secs(1);
 
     async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
@@ -79,15 +76,15 @@ impl Job for Deliver {
             token: app.ids.uuid(),
             now,
             expires_at: now + LEASE,
-            cap: IN_FLIGHT_PER_ENDPOINT,
+            order_patience: ORDER_PATIENCE,
+            failures_until_probing: FAILURES_UNTIL_PROBING,
             limit: i64::try_from(free).unwrap_or(i64::MAX),
         };
         let claim = Arc::new(claim);
         let leases = db::transact(&app.pool, "claim_deliveries", move |tx| {
             let claim = Arc::clone(&claim);
             Box::pin(async move {
-                let endpoints =
-                    store::lock_due_endpoints_any_scope(tx, claim.now, claim.cap, claim.limit).await?;
+                let endpoints = store::lock_due_endpoints_any_scope(tx, &claim).await?;
                 if endpoints.0.is_empty() {
                     return Ok::<_, db::Error>(Vec::new());
                 }
@@ -118,12 +115,16 @@ impl Job for Deliver {
         };
         checkpoint::reach("deliver.answered");
         let finished_at = app.clock.now();
-        let attempt = usize::try_from(lease.attempts_before).unwrap_or_default() + 1;
+        let attempt = usize::try_from(lease.attempts_before - lease.schedule_start).unwrap_or_default() + 1;
         let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
-        let finish = finish(app, verdict, result, attempted_at, finished_at);
+        let attempted = attempted(app, &lease, verdict, result, attempted_at, finished_at);
         let recorded = match verdict {
-            Verdict::Gone => finish_gone(app, lease, finish).await?,
-            _ => store::finish_delivery(&mut *app.pool.acquire().await?, &lease, &finish).await?,
+            Verdict::Gone => {
+                let recorded = record_gone(app, attempted).await?;
+                disable::cancel_rest(app, lease.scope, lease.endpoint).await?;
+                recorded
+            }
+            _ => app.recorder.record(app, attempted).await?,
         };
         checkpoint::reach("deliver.recorded");
         let outcome = if recorded { verdict.as_str() } else { "lease_lost" };
@@ -160,6 +161,9 @@ fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<Heade
     let signatures = sign::signatures(&secrets, &id, timestamp, &lease.body)
         .with_context(|| format!("secret of webhook endpoint {}", lease.endpoint))?;
     let mut headers = HeaderMap::new();
+    for (name, value) in open_headers(app, lease.scope, lease.endpoint, lease.headers.as_deref())? {
+        headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("webhook-id", HeaderValue::from_str(&id)?);
     headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
@@ -167,26 +171,32 @@ fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<Heade
     Ok(headers)
 }
 
-fn finish(
+fn attempted(
     app: &App,
+    lease: &Lease,
     verdict: Verdict,
     result: Result<Answer, SendError>,
     attempted_at: DateTime<Utc>,
     finished_at: DateTime<Utc>,
-) -> Finish {
+) -> Attempted {
     let (status, next_attempt_at) = match verdict {
-        Verdict::Delivered => ("delivered", None),
-        Verdict::Gone | Verdict::Exhausted => ("exhausted", None),
-        Verdict::Retry(wait) => ("pending", Some(finished_at + wait)),
+        Verdict::Delivered => (DeliveryStatus::Delivered, None),
+        Verdict::Gone | Verdict::Exhausted => (DeliveryStatus::Exhausted, None),
+        Verdict::Retry(wait) => (DeliveryStatus::Pending, Some(finished_at + wait)),
     };
     let (response_code, response_body, error) = match result {
         Ok(answer) => (Some(i32::from(answer.status.as_u16())), Some(answer.body), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
-    Finish {
+    Attempted {
+        scope: lease.scope,
+        delivery: lease.id,
+        endpoint: lease.endpoint,
+        url: lease.url.clone(),
+        token: lease.token,
+        id: app.ids.next(),
         status,
         next_attempt_at,
-        attempt_id: app.ids.uuid(),
         response_code,
         response_body,
         error,
@@ -197,22 +207,24 @@ fn finish(
 }
 
 /// 410: records the attempt, disables the endpoint and cancels what waits for it.
-async fn finish_gone(app: &App, lease: Lease, finish: Finish) -> Result<bool, db::Error> {
-    let (scope, endpoint, now) = (lease.scope, lease.endpoint, finish.finished_at);
-    let parts = Arc::new((lease, finish));
+async fn record_gone(app: &App, attempted: Attempted) -> Result<bool, db::Error> {
+    let (scope, endpoint, now) = (attempted.scope, attempted.endpoint, attempted.finished_at);
+    let parts = Arc::new((attempted, disable::Ids::draw(app)));
     db::transact(&app.pool, "finish_gone_delivery", move |tx| {
         let parts = Arc::clone(&parts);
         Box::pin(async move {
-            // The endpoint first, as in `store::cancel_pending_deliveries`.
+            let (attempted, ids) = &*parts;
+            // The endpoint first, as in `cancel_pending_deliveries`.
             store::lock_endpoint(tx, scope, endpoint).await?;
-            let recorded = store::finish_delivery(tx, &parts.0, &parts.1).await?;
-            if recorded {
+            let batch = std::slice::from_ref(attempted);
+            let recorded = store::finish_deliveries(tx, batch, DateTime::UNIX_EPOCH, i32::MAX).await?;
+            let is_ours = !recorded.deliveries.is_empty();
+            if is_ours {
                 // Unless the endpoint points elsewhere by now: then the answer was not its own.
-                if store::mark_endpoint_disabled(tx, scope, endpoint, &parts.0.url, now).await? {
-                    store::cancel_pending_deliveries(tx, scope, endpoint, now).await?;
-                }
+                let reason = DisabledReason::Gone;
+                disable::disable_in(tx, scope, endpoint, &attempted.url, reason, ids, now).await?;
             }
-            Ok(recorded)
+            Ok(is_ours)
         })
     })
     .await

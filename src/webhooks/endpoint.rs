@@ -1,16 +1,26 @@
 //! Endpoints: where a merchant wants events, and the secrets that sign them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::{EventType, MAX_ENDPOINTS, sign, store};
+use super::{
+    DeliveryId, EventType, MAX_ENDPOINTS,
+    delivery_store::{CANCELLED_AT_ONCE, cancel_pending_deliveries},
+    disable, emit_to_in, endpoint_store as store,
+    endpoint_view::EndpointResponse,
+    event::freeze,
+    headers::Headers,
+    sign,
+};
 use crate::{
     app::App,
     db,
     http::{ApiError, Named},
     kit::secret::Place,
     tenancy::{EnvironmentId, Scope},
+    worker::Work,
 };
 
 crate::define_ids! {
@@ -20,6 +30,18 @@ crate::define_ids! {
 
 impl Named for EndpointId {
     const NOUN: &'static str = "webhook endpoint";
+}
+
+crate::define_terms! {
+    /// Why an endpoint gets nothing any more.
+    DisabledReason {
+        /// The merchant disabled it.
+        Requested = "requested",
+        /// It answered 410.
+        Gone = "gone",
+        /// It did nothing but fail for five days.
+        Failing = "failing",
+    }
 }
 
 /// How long a replaced secret goes on signing next to the new one.
@@ -38,13 +60,40 @@ pub struct Endpoint {
     pub event_types: Vec<String>,
     /// A disabled endpoint gets nothing, and what waited for it is cancelled.
     pub enabled: bool,
+    /// `requested` by the merchant, `gone` (it answered 410) or `failing` (nothing else for five days).
+    pub disabled_reason: Option<String>,
+    /// Names of the merchant's own headers.
+    pub header_names: Vec<String>,
+    /// Deliveries under way at a time.
+    pub max_concurrency: i32,
+    /// Requests a second; none: as fast as it answers.
+    pub rate_limit_per_second: Option<i32>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
-/// An endpoint to be made. The URL is vetted already.
+/// What came of the attempts at an endpoint.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Statistics {
+    /// Deliveries that it took.
+    pub delivered_count: i64,
+    /// Attempts that failed.
+    pub failed_attempt_count: i64,
+    /// Attempts that failed since one succeeded.
+    pub consecutive_failures: i32,
+    /// The first of these.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// The last success.
+    pub last_delivered_at: Option<DateTime<Utc>>,
+    /// The last failure …
+    pub last_failed_at: Option<DateTime<Utc>>,
+    /// … and its reason.
+    pub last_error: Option<String>,
+}
+
+/// An endpoint to be made. What it is made of is vetted already.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
     /// Where to post.
@@ -55,6 +104,12 @@ pub struct NewEndpoint {
     pub event_types: Vec<EventType>,
     /// Whether it gets events from the start.
     pub enabled: bool,
+    /// The merchant's own headers.
+    pub headers: Headers,
+    /// Deliveries under way at a time.
+    pub max_concurrency: i32,
+    /// Requests a second.
+    pub rate_limit_per_second: Option<i32>,
 }
 
 /// What a change of an endpoint names; the rest stays.
@@ -68,6 +123,50 @@ pub struct Change {
     pub event_types: Option<Vec<EventType>>,
     /// `false` cancels what waits.
     pub enabled: Option<bool>,
+    /// All of them: those that are not named go.
+    pub headers: Option<Headers>,
+    /// Deliveries under way at a time.
+    pub max_concurrency: Option<i32>,
+    /// Requests a second; `Some(None)` lifts the limit.
+    #[expect(clippy::option_option, reason = "absent, null and a number are three things")]
+    pub rate_limit_per_second: Option<Option<i32>>,
+}
+
+/// Headers as they are stored: names to show, values sealed. Both or neither.
+#[derive(Clone, Debug, Default)]
+pub struct SealedHeaders {
+    /// In the order of the alphabet.
+    pub names: Vec<String>,
+    /// The JSON object of all.
+    pub sealed: Option<Vec<u8>>,
+}
+
+fn seal_headers(app: &App, scope: Scope, id: EndpointId, headers: &Headers) -> SealedHeaders {
+    if headers.is_empty() {
+        return SealedHeaders::default();
+    }
+    let json = serde_json::to_string(headers).expect("a map of texts is JSON");
+    let sealed = app.sealer.seal(headers_place(scope.environment, id), &json.into());
+    SealedHeaders { names: headers.keys().cloned().collect(), sealed: Some(sealed) }
+}
+
+/// The merchant's own headers; none when there are none.
+///
+/// # Errors
+/// They do not open.
+pub fn open_headers(
+    app: &App,
+    scope: Scope,
+    id: EndpointId,
+    sealed: Option<&[u8]>,
+) -> anyhow::Result<Headers> {
+    let Some(sealed) = sealed else { return Ok(Headers::new()) };
+    let json = app.sealer.open(headers_place(scope.environment, id), sealed)?;
+    Ok(serde_json::from_str(json.expose_secret())?)
+}
+
+fn headers_place(environment: EnvironmentId, id: EndpointId) -> Place {
+    Place { column: "webhook_endpoints.headers", environment: environment.into(), row: Uuid::from(id) }
 }
 
 /// Where an endpoint's secrets belong. One name for the current and the previous column: a rotation moves
@@ -81,8 +180,11 @@ pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
     let all = store::list_sealed_any_scope(&app.pool).await?;
     let shut = all.into_iter().filter(|endpoint| {
         let place = secret_place(endpoint.environment, endpoint.id);
+        let headers_place = headers_place(endpoint.environment, endpoint.id);
         let mut secrets = endpoint.previous_secret.iter().chain([&endpoint.secret]);
+        let mut headers = endpoint.headers.iter();
         !secrets.all(|secret| app.sealer.open(place, secret).is_ok())
+            || headers.any(|headers| app.sealer.open(headers_place, headers).is_err())
     });
     Ok(shut.map(|endpoint| endpoint.id.to_string()).collect())
 }
@@ -97,14 +199,19 @@ pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoi
         description: new.description,
         event_types: names(&new.event_types),
         enabled: new.enabled,
+        disabled_reason: (!new.enabled).then(|| DisabledReason::Requested.as_str().into()),
+        header_names: new.headers.keys().cloned().collect(),
+        max_concurrency: new.max_concurrency,
+        rate_limit_per_second: new.rate_limit_per_second,
         created_at: now,
         updated_at: now,
     };
+    let headers = seal_headers(app, scope, endpoint.id, &new.headers);
     let secret = sign::generate_secret(&app.ids);
     let sealed = app.sealer.seal(secret_place(scope.environment, endpoint.id), &secret);
     let row = endpoint.clone();
     db::transact(&app.pool, "create_webhook_endpoint", move |tx| {
-        let (row, sealed) = (row.clone(), sealed.clone());
+        let (row, sealed, headers) = (row.clone(), sealed.clone(), headers.clone());
         Box::pin(async move {
             // Two requests at once must not both be the 50th.
             store::lock_environment(tx, scope).await?;
@@ -113,7 +220,7 @@ pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoi
                     "an environment has at most {MAX_ENDPOINTS} webhook endpoints; delete one first"
                 )));
             }
-            store::insert_endpoint(tx, scope, &row, &sealed).await?;
+            store::insert_endpoint(tx, scope, &row, &sealed, &headers).await?;
             Ok(())
         })
     })
@@ -121,22 +228,32 @@ pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoi
     Ok((endpoint, secret))
 }
 
-/// Changes an endpoint. Disabling it cancels what waits for it, in the same transaction.
+/// Changes an endpoint. Disabling it cancels what waits for it, in the same transaction; enabling it and pointing it
+/// elsewhere forget that it was failing.
 pub async fn update(app: &App, scope: Scope, id: EndpointId, change: Change) -> Result<Endpoint, ApiError> {
     let now = app.clock.now();
-    let event_types = change.event_types.as_deref().map(names);
-    db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
-        let (change, event_types) = (change.clone(), event_types.clone());
+    let row = store::ChangedRow {
+        event_types: change.event_types.as_deref().map(names),
+        headers: change.headers.as_ref().map(|headers| seal_headers(app, scope, id, headers)),
+        change,
+    };
+    let (endpoint, cancelled) = db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
+        let row = row.clone();
         Box::pin(async move {
-            let updated = store::update_endpoint(tx, scope, id, &change, event_types.as_deref(), now).await?;
-            let endpoint = updated.ok_or_else(missing)?;
-            if !endpoint.enabled {
-                store::cancel_pending_deliveries(tx, scope, id, now).await?;
+            let endpoint = store::update_endpoint(tx, scope, id, &row, now).await?.ok_or_else(missing)?;
+            let cancelled =
+                if endpoint.enabled { 0 } else { cancel_pending_deliveries(tx, scope, id, now).await? };
+            if row.change.url.is_some() || row.change.enabled == Some(true) {
+                store::forget_failures(tx, scope, id).await?;
             }
-            Ok(endpoint)
+            Ok::<_, ApiError>((endpoint, cancelled))
         })
     })
-    .await
+    .await?;
+    if cancelled == CANCELLED_AT_ONCE {
+        disable::cancel_rest(app, scope, id).await?;
+    }
+    Ok(endpoint)
 }
 
 /// Deletes an endpoint; its deliveries stay readable to operators, and those that wait are cancelled.
@@ -147,11 +264,12 @@ pub async fn delete(app: &App, scope: Scope, id: EndpointId) -> Result<(), ApiEr
             if !store::mark_endpoint_deleted(tx, scope, id, now).await? {
                 return Err(missing());
             }
-            store::cancel_pending_deliveries(tx, scope, id, now).await?;
-            Ok(())
+            cancel_pending_deliveries(tx, scope, id, now).await?;
+            Ok::<_, ApiError>(())
         })
     })
-    .await
+    .await?;
+    Ok(disable::cancel_rest(app, scope, id).await?)
 }
 
 /// Gives an endpoint a new secret. The replaced one signs for 24 hours more; one replaced before that stops
@@ -167,6 +285,38 @@ pub async fn rotate_secret(
     let rotated =
         store::rotate_secret(&app.pool, scope, id, &sealed, now + PREVIOUS_SECRET_SIGNS, now).await?;
     Ok((rotated.ok_or_else(missing)?, secret))
+}
+
+/// Sends an event of the type `webhook.endpoint.test` to this endpoint alone, whatever types it asked for.
+///
+/// # Errors
+/// 404; 400 while it is disabled.
+pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<DeliveryId, ApiError> {
+    let (now, event_id, delivery) = (app.clock.now(), app.ids.next(), app.ids.next());
+    db::transact(&app.pool, "test_webhook_endpoint", move |tx| {
+        Box::pin(async move {
+            let (endpoint, sequence) = store::count_event(tx, scope, id).await?.ok_or_else(missing)?;
+            if !endpoint.enabled {
+                return Err(disabled());
+            }
+            let statistics = store::find_statistics(&mut *tx, scope, id).await?;
+            let object = EndpointResponse::new(scope, endpoint, statistics);
+            let event_type = EventType::WebhookEndpointTest;
+            let event = freeze(event_id, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
+                .map_err(ApiError::internal)?;
+            emit_to_in(tx, scope, &event, id, delivery).await?;
+            Ok(())
+        })
+    })
+    .await?;
+    app.wake.notify(Work::Deliveries);
+    Ok(delivery)
+}
+
+/// The 400 of what a disabled endpoint cannot do.
+pub fn disabled() -> ApiError {
+    ApiError::invalid_operation("the webhook endpoint is disabled: enable it first")
+        .detail("reason", "endpoint_disabled")
 }
 
 /// The 404 of an endpoint.

@@ -37,11 +37,15 @@ pub enum EventType {
     RefundSucceeded,
     /// The provider will not give it back by itself.
     RefundFailed,
+    /// An endpoint gets nothing any more: it said so, or it failed for five days.
+    WebhookEndpointDisabled,
+    /// A merchant tries an endpoint.
+    WebhookEndpointTest,
 }
 
 impl EventType {
     /// Every event type, in the order in which they are listed to people.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CheckoutSessionInitiated,
         Self::CheckoutSessionCompleted,
         Self::CheckoutSessionFailed,
@@ -50,6 +54,8 @@ impl EventType {
         Self::RefundCreated,
         Self::RefundSucceeded,
         Self::RefundFailed,
+        Self::WebhookEndpointDisabled,
+        Self::WebhookEndpointTest,
     ];
 
     /// As on the wire and in the tables.
@@ -63,6 +69,8 @@ impl EventType {
             Self::RefundCreated => "refund.created",
             Self::RefundSucceeded => "refund.succeeded",
             Self::RefundFailed => "refund.failed",
+            Self::WebhookEndpointDisabled => "webhook.endpoint.disabled",
+            Self::WebhookEndpointTest => "webhook.endpoint.test",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{FrozenEvent, store};
+use super::{DeliveryId, EndpointId, FrozenEvent, event_store as store};
 use crate::{
     db::{self, Tx},
     kit::ids::Ids,
@@ -28,5 +28,16 @@ pub async fn emit_in(
     event: &FrozenEvent,
     delivery_ids: &[Uuid],
 ) -> Result<u64, db::Error> {
-    store::insert_event_with_deliveries(tx, scope, event, delivery_ids).await
+    store::insert_event_with_deliveries(tx, scope, event, delivery_ids, None).await
+}
+
+/// Inserts `event` and one pending delivery for `endpoint`, whatever types it wants.
+pub async fn emit_to_in(
+    tx: &mut Tx,
+    scope: Scope,
+    event: &FrozenEvent,
+    endpoint: EndpointId,
+    delivery: DeliveryId,
+) -> Result<u64, db::Error> {
+    store::insert_event_with_deliveries(tx, scope, event, &[delivery.into()], Some(endpoint)).await
 }

@@ -14,6 +14,8 @@ pub enum Work {
     Inbox,
     /// Deliveries to merchants.
     Deliveries,
+    /// Replays of endpoints.
+    Replays,
     /// Refunds to send.
     Refunds,
     /// Old rows to remove.
@@ -26,6 +28,7 @@ pub struct Wake {
     sessions: Notify,
     inbox: Notify,
     deliveries: Notify,
+    replays: Notify,
     refunds: Notify,
     sweep: Notify,
     session_ended: Notify,
@@ -38,6 +41,7 @@ impl Wake {
             Work::Sessions => &self.sessions,
             Work::Inbox => &self.inbox,
             Work::Deliveries => &self.deliveries,
+            Work::Replays => &self.replays,
             Work::Refunds => &self.refunds,
             Work::Sweep => &self.sweep,
         }

@@ -1,8 +1,7 @@
 //! Events on their way to endpoints: signed, repeated on schedule, ended by every kind of answer.
 
 use checkoutd::{
-    db, tenancy,
-    webhooks::{self, Deliver, EventType, FrozenEvent},
+    webhooks::{Deliver, EventType},
     worker::Job,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,32 +9,11 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::support::{Merchant, Received, Receiver, TestApp};
-
-/// Emits an event about something new, as the transactions of the domain do.
-async fn emit(app: &TestApp, merchant: &Merchant, event_type: EventType) -> FrozenEvent {
-    let state = app.state();
-    let scope = tenancy::Scope {
-        tenant: merchant.tenant_id.parse().unwrap(),
-        environment: merchant.environment_id.parse().unwrap(),
-    };
-    let (id, now, subject) = (state.ids.next(), state.clock.now(), state.ids.uuid());
-    let object = json!({"id": "chk_1", "customer_id": "cust_1", "amount": "499.00"});
-    let event = webhooks::freeze(id, event_type, subject, 1, now, "checkout_session", &object).unwrap();
-    let ids = webhooks::delivery_ids(&state.ids);
-    let row = event.clone();
-    db::transact(&state.pool, "emit", move |tx| {
-        let (row, ids) = (row.clone(), ids.clone());
-        Box::pin(async move { webhooks::emit_in(tx, scope, &row, &ids).await })
-    })
-    .await
-    .unwrap();
-    event
-}
-
-async fn emit_completed(app: &TestApp, merchant: &Merchant) -> FrozenEvent {
-    emit(app, merchant, EventType::CheckoutSessionCompleted).await
-}
+use crate::support::{
+    Merchant, Received, Receiver, TestApp,
+    events::{emit, emit_completed},
+    verifies,
+};
 
 fn path(endpoint: &Value) -> String {
     format!("/v1/webhook_endpoints/{}", endpoint["id"].as_str().unwrap())
@@ -44,30 +22,13 @@ fn path(endpoint: &Value) -> String {
 /// Deliveries to the endpoint, newest first.
 async fn deliveries(merchant: &Merchant, endpoint: &Value) -> Vec<Value> {
     let page = merchant.get(&format!("{}/deliveries", path(endpoint))).await.expect(200);
-    assert_eq!(page["pagination"]["total"], page["items"].as_array().unwrap().len());
+    assert_eq!(page["pagination"], json!({"limit": 50, "has_more": false}));
     page["items"].as_array().unwrap().clone()
 }
 
 async fn statuses(merchant: &Merchant, endpoint: &Value) -> Vec<String> {
     let all = deliveries(merchant, endpoint).await;
     all.iter().map(|delivery| delivery["status"].as_str().unwrap().to_owned()).collect()
-}
-
-/// What a receiver checks, written from the specification and not from our signing code: whether `secret`
-/// made one of the request's signatures.
-fn verifies(request: &Received, secret: &Value) -> bool {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use hmac::{KeyInit, Mac};
-    let key = STANDARD.decode(secret.as_str().unwrap().strip_prefix("whsec_").unwrap()).unwrap();
-    request.header("webhook-signature").split(' ').any(|signature| {
-        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
-        for part in [request.header("webhook-id"), ".", request.header("webhook-timestamp"), "."] {
-            mac.update(part.as_bytes());
-        }
-        mac.update(&request.body);
-        let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
-        mac.verify_slice(&signature).is_ok()
-    })
 }
 
 fn signature_count(request: &Received) -> usize {
@@ -251,7 +212,7 @@ async fn gone_disables_the_endpoint_and_cancels_what_waits() {
     assert_eq!(merchant.get(&path(&endpoint)).await.expect(200)["enabled"], false);
     emit_completed(&app, &merchant).await;
     app.advance(TimeDelta::days(1)).await;
-    assert_eq!((receiver.received().len(), other.received().len()), (2, 3));
+    assert_eq!((receiver.received().len(), other.received().len()), (2, 4), "it was told of the end too");
     app.finish().await;
 }
 
@@ -500,12 +461,12 @@ async fn events_are_listed_as_they_were_sent() {
     };
     let of_session = list(&format!("checkout_session_id={id}")).await;
     assert_eq!(types(&of_session), ["checkout.session.completed", "checkout.session.initiated"]);
-    assert_eq!(of_session["pagination"], json!({"total": 2, "limit": 50, "offset": 0}));
+    assert_eq!(of_session["pagination"], json!({"limit": 50, "has_more": false}));
     assert_eq!(types(&list("event_type=payment.late").await), ["payment.late"]);
-    let page = list(&format!("checkout_session_id={id}&limit=1&offset=1")).await;
-    assert_eq!(types(&page), ["checkout.session.initiated"]);
-    assert_eq!(page["pagination"], json!({"total": 2, "limit": 1, "offset": 1}));
-    assert_eq!(list("").await["pagination"]["total"], 3);
+    let page = list(&format!("checkout_session_id={id}&limit=1")).await;
+    assert_eq!(types(&page), ["checkout.session.completed"]);
+    assert_eq!(page["pagination"], json!({"limit": 1, "has_more": true}));
+    assert_eq!(types(&list("").await).len(), 3);
 
     for request in receiver.received() {
         let path = format!("/v1/events/{}", request.header("webhook-id"));
@@ -514,7 +475,7 @@ async fn events_are_listed_as_they_were_sent() {
         stranger.get(&path).await.expect_error(404, "not_found");
         assert_eq!(stranger.get("/v1/events").await.expect(200)["items"], json!([]));
     }
-    for query in ["event_type=checkout.paid", "checkout_session_id=evt_1", "limit=0", "offset=x"] {
+    for query in ["event_type=checkout.paid", "checkout_session_id=evt_1", "limit=0", "limit=x"] {
         merchant.get(&format!("/v1/events?{query}")).await.expect_error(400, "validation_error");
     }
     merchant.get("/v1/events/evt_1").await.expect_error(404, "not_found");

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::state;
 use crate::{
     app::App,
+    cli::client::{Api, CallError},
     tenancy::{self, Mode, Scope},
 };
 
 const FILE: &str = "demo.json";
-const PLAN: &str = "plan_pro_monthly";
-const CUSTOMER: &str = "user_12345";
+/// Lookup key of the demo's plan.
+pub const PLAN: &str = "plan_pro_monthly";
+/// External id of the demo's customer.
+pub const CUSTOMER: &str = "user_12345";
 
 /// What is remembered of the demo tenant, its API key included: it opens nothing but this machine's own data.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,52 +60,33 @@ pub async fn prepare(app: &App, folder: &Path) -> anyhow::Result<Demo> {
         key_secret: app.ids.base62(24),
         webhook_secret: app.ids.base62(24),
     };
-    let api = Api { app, key: &new.api_key, http: reqwest::Client::builder().no_proxy().build()? };
-    api.fill(&new).await?;
+    let api = Api::new(app.config.public_url.clone(), Some(new.api_key.as_str().into()))?;
+    fill(&api, &new).await.context("the demo could not be made")?;
     // Last: a start that dies before leaves no file that promises more than there is.
     state::save(&path, &new)?;
     Ok(demo(scope, new))
 }
 
-/// The service's own API, used as a merchant would: the demo needs no door of its own.
-struct Api<'a> {
-    app: &'a App,
-    key: &'a str,
-    http: reqwest::Client,
-}
-
-impl Api<'_> {
-    async fn fill(&self, account: &Remembered) -> anyhow::Result<()> {
-        let secrets = json!({
-            "key_id": account.key_id, "secret_key": account.key_secret, "webhook_secret": account.webhook_secret,
-        });
-        let connection =
-            json!({"name": "Sandbox", "provider_type": "razorpay", "encrypted_secret_data": secrets});
-        self.post("v1/connections", connection).await?;
-        let plan = self.post("v1/plans", json!({"name": "Pro", "lookup_key": PLAN})).await?;
-        let price = json!({
-            "entity_type": "PLAN", "entity_id": plan["id"], "type": "FIXED", "billing_model": "FLAT_FEE",
-            "billing_period": "MONTHLY", "billing_period_count": 1, "currency": "INR", "amount": "499.00",
-            "invoice_cadence": "ADVANCE", "price_unit_type": "FIAT",
-        });
-        self.post("v1/prices", price).await?;
-        let customer = json!({
-            "external_id": CUSTOMER, "name": "Jane Smith", "email": "jane@example.com", "currency": "INR",
-        });
-        self.post("v1/customers", customer).await?;
-        Ok(())
-    }
-
-    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        let url = self.app.config.public_url.join(path)?;
-        let response = self.http.post(url).header("x-api-key", self.key).json(&body).send().await?;
-        let status = response.status();
-        let answer: Value = response.json().await?;
-        if !status.is_success() {
-            bail!("the demo's {path} was refused: {answer}");
-        }
-        Ok(answer)
-    }
+/// Makes all of it by the service's own API: the demo needs no door of its own.
+async fn fill(api: &Api, account: &Remembered) -> Result<(), CallError> {
+    let secrets = json!({
+        "key_id": account.key_id, "secret_key": account.key_secret, "webhook_secret": account.webhook_secret,
+    });
+    let connection =
+        json!({"name": "Sandbox", "provider_type": "razorpay", "encrypted_secret_data": secrets});
+    api.post("v1/connections", &connection).await?;
+    let plan = api.post("v1/plans", &json!({"name": "Pro", "lookup_key": PLAN})).await?;
+    let price = json!({
+        "entity_type": "PLAN", "entity_id": plan["id"], "type": "FIXED", "billing_model": "FLAT_FEE",
+        "billing_period": "MONTHLY", "billing_period_count": 1, "currency": "INR", "amount": "499.00",
+        "invoice_cadence": "ADVANCE", "price_unit_type": "FIAT",
+    });
+    api.post("v1/prices", &price).await?;
+    let customer = json!({
+        "external_id": CUSTOMER, "name": "Jane Smith", "email": "jane@example.com", "currency": "INR",
+    });
+    api.post("v1/customers", &customer).await?;
+    Ok(())
 }
 
 fn demo(scope: Scope, known: Remembered) -> Demo {
@@ -128,6 +112,11 @@ checkoutd is ready.
   API key           {key}
   environment       {environment}
   plan, customer    {PLAN} (INR 499.00 a month), {CUSTOMER}
+
+In another terminal, in this directory:
+
+  checkoutd listen --forward-to http://127.0.0.1:3000/webhooks   # every event, signed, to a handler of yours
+  checkoutd trigger checkout.session.completed                   # a session that is paid
 
 Paste these, one after another:
 

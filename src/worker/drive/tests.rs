@@ -41,6 +41,7 @@ fn app() -> App {
         razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone(), pace)
             .expect("a client"),
         egress: webhooks::Egress::new(false).expect("a client"),
+        recorder: webhooks::Recorder::default(),
         wake: Wake::default(),
         metrics: Metrics::detached().0,
         clock,

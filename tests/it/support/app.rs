@@ -69,9 +69,10 @@ impl TestApp {
         let variable = |name: &str| match name {
             "CHECKOUTD_PUBLIC_URL" => Some(base_url.clone()),
             "RAZORPAY_BASE_URL" => Some(sandbox_url.clone()),
-            "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS" => Some("true".to_owned()),
             _ => {
-                settings.variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+                let set = settings.variables.iter().find(|(key, _)| *key == name);
+                let default = (name == "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS").then_some("true");
+                set.map(|(_, value)| *value).or(default).map(str::to_owned)
             }
         };
         let config = Config::from_lookup(variable).unwrap();
@@ -98,6 +99,7 @@ impl TestApp {
             )
             .unwrap(),
             egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
+            recorder: webhooks::Recorder::default(),
             wake: worker::Wake::default(),
             metrics,
             ids,

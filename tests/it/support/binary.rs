@@ -23,6 +23,12 @@ pub struct Binary {
 impl Binary {
     /// Starts it, and waits until it listens. `checkpoint`: where it is to die.
     pub async fn start(app: &TestApp, checkpoint: Option<&str>) -> Self {
+        let variables = checkpoint.map(|checkpoint| ("CHECKOUTD_CHECKPOINT", checkpoint));
+        Self::start_with(app, variables).await
+    }
+
+    /// Starts it with these variables besides, and waits until it listens.
+    pub async fn start_with(app: &TestApp, variables: impl IntoIterator<Item = (&str, &str)>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_checkoutd"));
         command
             .arg("serve")
@@ -38,10 +44,8 @@ impl Binary {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .envs(variables)
             .kill_on_drop(true);
-        if let Some(checkpoint) = checkpoint {
-            command.env("CHECKOUTD_CHECKPOINT", checkpoint);
-        }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (send, log) = unbounded_channel();

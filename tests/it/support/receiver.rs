@@ -32,6 +32,23 @@ impl Received {
     }
 }
 
+/// What a receiver checks, written from the specification and not from our signing code: whether `secret`
+/// made one of the request's signatures.
+pub fn verifies(request: &Received, secret: &Value) -> bool {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use hmac::{KeyInit, Mac};
+    let key = STANDARD.decode(secret.as_str().unwrap().strip_prefix("whsec_").unwrap()).unwrap();
+    request.header("webhook-signature").split(' ').any(|signature| {
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
+        for part in [request.header("webhook-id"), ".", request.header("webhook-timestamp"), "."] {
+            mac.update(part.as_bytes());
+        }
+        mac.update(&request.body);
+        let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        mac.verify_slice(&signature).is_ok()
+    })
+}
+
 /// Stands for no status: no answer at all.
 const HANG: u16 = 0;
 
@@ -53,8 +70,13 @@ pub struct Receiver {
 impl Receiver {
     /// Answers 200 unless scripted otherwise.
     pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// At an address that the sender knows already.
+    pub async fn start_at(address: &str) -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let router = Router::new().fallback(take).with_state(Arc::clone(&inner));
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]

@@ -31,6 +31,7 @@ impl TestApp {
             sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
             razorpay: first.razorpay.clone(),
             egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
+            recorder: webhooks::Recorder::default(),
             wake: worker::Wake::default(),
             metrics: Metrics::detached().0,
             ids,

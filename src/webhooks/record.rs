@@ -1,0 +1,152 @@
+//! Recording what came of attempts: those that end at about the same time share a transaction.
+
+use std::sync::Mutex;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::channel::oneshot;
+use uuid::Uuid;
+
+use super::{
+    AttemptId, DeliveryId, EndpointId, delivery::DeliveryStatus, disable, endpoint::DisabledReason,
+    queue_store as store,
+};
+use crate::{app::App, db, tenancy::Scope};
+
+/// An endpoint that does nothing but fail for this long …
+const FAILING_FOR: TimeDelta = TimeDelta::days(5);
+/// … and this often, is disabled: one failure a week ago and one today say little.
+const MOST_FAILURES: i32 = 10;
+/// Attempts in one transaction. The lock on an endpoint's health is held as long as that takes.
+const MOST_AT_ONCE: usize = 256;
+
+/// An attempt as it is recorded, and what becomes of the delivery.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    pub scope: Scope,
+    pub delivery: DeliveryId,
+    pub endpoint: EndpointId,
+    /// Where it was sent.
+    pub url: String,
+    /// The claim that it was made under.
+    pub token: Uuid,
+    pub id: AttemptId,
+    pub status: DeliveryStatus,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub response_code: Option<i32>,
+    pub response_body: Option<String>,
+    pub error: Option<String>,
+    pub duration_ms: i64,
+    pub attempted_at: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+}
+
+/// An endpoint that did nothing but fail for long.
+#[derive(Clone, Debug)]
+pub struct Failing {
+    pub scope: Scope,
+    pub endpoint: EndpointId,
+    /// Where it pointed.
+    pub url: String,
+}
+
+/// Collects attempts while others are being written: whoever has the turn writes all that wait.
+#[derive(Default)]
+pub struct Recorder {
+    waiting: Mutex<Vec<(Attempted, oneshot::Sender<bool>)>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Recorder {
+    /// Records an attempt; `false`, and nothing is written, when its lease was lost.
+    ///
+    /// # Errors
+    /// It could not be written: the delivery waits for its lease's expiry and is sent again.
+    pub async fn record(&self, app: &App, attempted: Attempted) -> anyhow::Result<bool> {
+        let (done, written) = oneshot::channel();
+        self.lock().push((attempted, done));
+        {
+            let _turn = self.turn.lock().await;
+            let batch: Vec<_> = {
+                let mut waiting = self.lock();
+                let count = waiting.len().min(MOST_AT_ONCE);
+                waiting.drain(..count).collect()
+            };
+            if !batch.is_empty() {
+                write(app, batch).await;
+            }
+        }
+        // One that came behind a full batch is in the next, which somebody of that batch's size waits to write.
+        written.await.map_err(|_| anyhow::anyhow!("the attempt could not be recorded"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Attempted, oneshot::Sender<bool>)>> {
+        // Nothing panics while the lock is held.
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Writes a batch and answers each; one that cannot be written must not take the others with it.
+async fn write(app: &App, batch: Vec<(Attempted, oneshot::Sender<bool>)>) {
+    let (attempts, mut waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    match write_together(app, attempts.clone()).await {
+        Ok(recorded) => {
+            for (attempted, done) in attempts.iter().zip(waiting) {
+                let _ = done.send(recorded.contains(&attempted.delivery));
+            }
+        }
+        Err(error) if attempts.len() == 1 || db::is_unavailable(&error) => {
+            tracing::warn!(%error, attempts = attempts.len(), "attempts could not be recorded");
+        }
+        Err(error) => {
+            tracing::warn!(%error, attempts = attempts.len(), "attempts are recorded one by one");
+            for (attempted, done) in attempts.into_iter().zip(waiting.drain(..)) {
+                let delivery = attempted.delivery;
+                match write_together(app, vec![attempted]).await {
+                    Ok(recorded) => {
+                        let _ = done.send(recorded.contains(&delivery));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, delivery.id = %delivery, "an attempt could not be recorded");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn write_together(app: &App, attempts: Vec<Attempted>) -> Result<Vec<DeliveryId>, db::Error> {
+    let before = app.clock.now() - FAILING_FOR;
+    let attempts = std::sync::Arc::new(attempts);
+    let recorded = db::transact(&app.pool, "finish_deliveries", move |tx| {
+        let attempts = std::sync::Arc::clone(&attempts);
+        Box::pin(async move { store::finish_deliveries(tx, &attempts, before, MOST_FAILURES).await })
+    })
+    .await?;
+    for failing in recorded.failing {
+        // In a transaction of its own: should it fail, the next failure is judged again.
+        if let Err(error) = disable_failing(app, &failing, before).await {
+            tracing::warn!(%error, endpoint.id = %failing.endpoint, "a failing endpoint could not be disabled");
+        }
+    }
+    Ok(recorded.deliveries)
+}
+
+async fn disable_failing(app: &App, failing: &Failing, before: DateTime<Utc>) -> Result<(), db::Error> {
+    let (scope, endpoint, now) = (failing.scope, failing.endpoint, app.clock.now());
+    let parts = (failing.url.clone(), disable::Ids::draw(app));
+    db::transact(&app.pool, "disable_failing_endpoint", move |tx| {
+        let (url, ids) = parts.clone();
+        Box::pin(async move {
+            // The endpoint first, as everybody does who cancels its deliveries.
+            store::lock_endpoint(tx, scope, endpoint).await?;
+            if store::lock_failing(tx, scope, endpoint, before, MOST_FAILURES).await? {
+                disable::disable_in(tx, scope, endpoint, &url, DisabledReason::Failing, &ids, now).await?;
+            }
+            Ok::<_, db::Error>(())
+        })
+    })
+    .await?;
+    disable::cancel_rest(app, scope, endpoint).await?;
+    app.wake.notify(crate::worker::Work::Deliveries);
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Sending one delivery again, by hand.
+
+use super::{DeliveryId, delivery_store as store, endpoint, endpoint_store, queue_store};
+use crate::{
+    app::App,
+    db,
+    http::{ApiError, Named},
+    tenancy::Scope,
+    worker::Work,
+};
+
+/// Makes a delivery due, whatever became of it, and starts its schedule anew: the same event with the same
+/// `webhook-id`. One that is under way is left alone.
+///
+/// # Errors
+/// 404; 400 while its endpoint is disabled, or when it was deleted.
+pub async fn resend(app: &App, scope: Scope, id: DeliveryId) -> Result<(), ApiError> {
+    let now = app.clock.now();
+    let delivery = store::find_delivery(&app.pool, scope, id).await?;
+    let endpoint = delivery.ok_or_else(|| ApiError::not_found(DeliveryId::NOUN))?.webhook_endpoint_id;
+    let changed = db::transact(&app.pool, "resend_delivery", move |tx| {
+        Box::pin(async move {
+            // The endpoint first: it must not be disabled between the look and the change.
+            queue_store::lock_endpoint(tx, scope, endpoint).await?;
+            let Some(found) = endpoint_store::find_endpoint(&mut *tx, scope, endpoint).await? else {
+                return Err(ApiError::invalid_operation("the webhook endpoint was deleted")
+                    .detail("reason", "endpoint_deleted"));
+            };
+            if !found.enabled {
+                return Err(endpoint::disabled());
+            }
+            Ok(store::restart_delivery(tx, scope, id, now).await?)
+        })
+    })
+    .await?;
+    tracing::info!(delivery.id = %id, changed, "a delivery is to be sent again");
+    app.wake.notify(Work::Deliveries);
+    Ok(())
+}
