@@ -62,7 +62,8 @@ pub async fn lock_due_endpoints_any_scope(
         join webhook_endpoints e on e.environment_id = waiting.environment_id and e.id = waiting.endpoint_id
         left join endpoint_health h on h.environment_id = e.environment_id and h.endpoint_id = e.id
         cross join lateral (
-            select case when h.consecutive_failures >= $2 then 1 else e.max_concurrency end - count(*) as free
+            select count(*) as taken,
+                case when h.consecutive_failures >= $2 then 1 else e.max_concurrency end - count(*) as free
             from deliveries f
             where f.environment_id = e.environment_id and f.endpoint_id = e.id and f.lease_token is not null
                 and f.lease_expires_at > $1
@@ -86,8 +87,8 @@ pub async fn lock_due_endpoints_any_scope(
             order by d.next_attempt_at
             limit 1
         ) head
-        -- In turn: one that has a backlog must not come before one that has waited since its last attempt.
-        order by greatest(h.last_delivered_at, h.last_failed_at) nulls first, head.next_attempt_at
+        -- In turn, one at a time: a backlog must not come before who has waited since its last attempt.
+        order by room.taken, greatest(h.last_delivered_at, h.last_failed_at) nulls first, head.next_attempt_at
         limit $4
         for no key update of e skip locked",
         claim.now,

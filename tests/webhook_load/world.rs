@@ -1,6 +1,13 @@
 //! The service's worker on a Postgres of its own, and what it is given to do.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use checkoutd::{
@@ -29,6 +36,7 @@ const PER_ENVIRONMENT: usize = 50;
 
 pub struct World {
     app: App,
+    turn: AtomicUsize,
     _postgres: embedded::Server,
 }
 
@@ -80,7 +88,7 @@ impl World {
             ids,
             config,
         });
-        Ok(Self { app, _postgres: postgres })
+        Ok(Self { app, turn: AtomicUsize::new(0), _postgres: postgres })
     }
 
     pub async fn stop(&self) {
@@ -128,9 +136,10 @@ impl World {
     ) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second);
         let count = u64::from(per_second) * lasting.as_secs();
-        for (_, scope) in (0..count).zip(scopes.iter().cycle()) {
+        for _ in 0..count {
             tick.tick().await;
-            self.emit(*scope).await?;
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            self.emit(scopes[turn % scopes.len()]).await?;
         }
         Ok(())
     }
