@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -157,17 +157,12 @@ fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<Heade
         .map(|sealed| app.sealer.open(place, sealed))
         .collect::<Result<Vec<SecretString>, _>>()
         .with_context(|| format!("secret of webhook endpoint {}", lease.endpoint))?;
-    let (id, timestamp) = (lease.event.to_string(), now.timestamp());
-    let signatures = sign::signatures(&secrets, &id, timestamp, &lease.body)
+    let mut headers = sign::signed_headers(&secrets, lease.event, now.timestamp(), &lease.body)
         .with_context(|| format!("secret of webhook endpoint {}", lease.endpoint))?;
-    let mut headers = HeaderMap::new();
     for (name, value) in open_headers(app, lease.scope, lease.endpoint, lease.headers.as_deref())? {
-        headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+        // Ours stand, whatever was allowed when these were stored.
+        headers.entry(HeaderName::try_from(name)?).or_insert(HeaderValue::try_from(value)?);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("webhook-id", HeaderValue::from_str(&id)?);
-    headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
-    headers.insert("webhook-signature", HeaderValue::from_str(&signatures)?);
     Ok(headers)
 }
 

@@ -57,7 +57,7 @@ pub async fn disable_in(
         reason = reason.as_str(),
         "a webhook endpoint was disabled"
     );
-    let object = EndpointResponse::new(scope, endpoint, statistics);
+    let object = EndpointResponse::new(scope, endpoint, statistics).for_event();
     let event_type = EventType::WebhookEndpointDisabled;
     let event = freeze(ids.event, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
         .expect("an endpoint is texts, numbers and times");

@@ -300,7 +300,7 @@ pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<Delive
                 return Err(disabled());
             }
             let statistics = store::find_statistics(&mut *tx, scope, id).await?;
-            let object = EndpointResponse::new(scope, endpoint, statistics);
+            let object = EndpointResponse::new(scope, endpoint, statistics).for_event();
             let event_type = EventType::WebhookEndpointTest;
             let event = freeze(event_id, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
                 .map_err(ApiError::internal)?;

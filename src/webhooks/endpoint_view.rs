@@ -14,7 +14,9 @@ use crate::tenancy::{EnvironmentId, Scope, TenantId};
 #[derive(Debug, Serialize)]
 pub struct EndpointResponse {
     id: EndpointId,
-    url: String,
+    /// Not in events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     event_types: Vec<String>,
     description: String,
     enabled: bool,
@@ -39,7 +41,7 @@ impl EndpointResponse {
     pub fn new(scope: Scope, endpoint: Endpoint, statistics: Statistics) -> Self {
         Self {
             id: endpoint.id,
-            url: endpoint.url,
+            url: Some(endpoint.url),
             event_types: endpoint.event_types,
             description: endpoint.description,
             enabled: endpoint.enabled,
@@ -54,6 +56,11 @@ impl EndpointResponse {
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
         }
+    }
+
+    /// Without the URL: one endpoint's may hold a token that another one's receiver must not see.
+    pub fn for_event(self) -> Self {
+        Self { url: None, ..self }
     }
 
     /// With the secret, which is shown once.

@@ -266,6 +266,7 @@ async fn five_days_of_nothing_but_failure_disable_an_endpoint_and_tell_the_other
     assert_eq!(told["data"], told["webhook_endpoint"]);
     assert_eq!(told["data"]["statistics"]["last_error"], "HTTP status 500");
     assert_eq!((&told["sequence"], &told["data"]["secret"]), (&json!(1), &Value::Null));
+    assert!(!told.to_string().contains(broken.url()), "a URL may hold a token");
     let waiting = merchant.get(&format!("{}/deliveries?status=pending", path(&endpoint))).await.expect(200);
     assert_eq!(waiting["items"], json!([]), "what waited is cancelled");
     let sent = broken.received().len();
