@@ -101,9 +101,9 @@ pub async fn start(
         let row = row.clone();
         Box::pin(async move {
             let found = endpoint_store::find_endpoint(&mut *tx, scope, endpoint).await?;
-            let found = found.ok_or_else(endpoint::missing)?;
-            queue_store::lock_endpoint(tx, scope, endpoint).await?;
-            if !found.enabled {
+            found.ok_or_else(endpoint::missing)?;
+            // Asked under the lock: it must not be disabled between the look and the insert.
+            if !queue_store::lock_endpoint(tx, scope, endpoint).await? {
                 return Err(endpoint::disabled());
             }
             if !store::insert_replay(tx, scope, &row).await? {

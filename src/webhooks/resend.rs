@@ -21,12 +21,12 @@ pub async fn resend(app: &App, scope: Scope, id: DeliveryId) -> Result<(), ApiEr
     let changed = db::transact(&app.pool, "resend_delivery", move |tx| {
         Box::pin(async move {
             // The endpoint first: it must not be disabled between the look and the change.
-            queue_store::lock_endpoint(tx, scope, endpoint).await?;
-            let Some(found) = endpoint_store::find_endpoint(&mut *tx, scope, endpoint).await? else {
+            let enabled = queue_store::lock_endpoint(tx, scope, endpoint).await?;
+            if endpoint_store::find_endpoint(&mut *tx, scope, endpoint).await?.is_none() {
                 return Err(ApiError::invalid_operation("the webhook endpoint was deleted")
                     .detail("reason", "endpoint_deleted"));
-            };
-            if !found.enabled {
+            }
+            if !enabled {
                 return Err(endpoint::disabled());
             }
             Ok(store::restart_delivery(tx, scope, id, now).await?)
