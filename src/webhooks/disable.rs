@@ -7,10 +7,8 @@ use super::{
     EndpointId, EventId, EventType,
     delivery_store::{CANCELLED_AT_ONCE, cancel_pending_deliveries},
     emit_in,
-    endpoint::DisabledReason,
+    endpoint::{DisabledReason, next_event_in},
     endpoint_store as store,
-    endpoint_view::EndpointResponse,
-    event::freeze,
     outbox::delivery_ids,
     queue_store,
 };
@@ -48,19 +46,17 @@ pub async fn disable_in(
         return Ok(());
     }
     cancel_pending_deliveries(tx, scope, id, now).await?;
+    let event_type = EventType::WebhookEndpointDisabled;
     // Deleted meanwhile: nobody asks any more.
-    let Some((endpoint, sequence)) = store::count_event(tx, scope, id).await? else { return Ok(()) };
-    let statistics = store::find_statistics(&mut *tx, scope, id).await?;
+    let Some((event, _)) = next_event_in(tx, scope, id, ids.event, event_type, now).await? else {
+        return Ok(());
+    };
     tracing::warn!(
         endpoint.id = %id,
         environment.id = %scope.environment,
         reason = reason.as_str(),
         "a webhook endpoint was disabled"
     );
-    let object = EndpointResponse::new(scope, endpoint, statistics).for_event();
-    let event_type = EventType::WebhookEndpointDisabled;
-    let event = freeze(ids.event, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
-        .expect("an endpoint is texts, numbers and times");
     emit_in(tx, scope, &event, &ids.deliveries).await?;
     Ok(())
 }

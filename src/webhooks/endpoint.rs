@@ -6,17 +6,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    DeliveryId, EventType, MAX_ENDPOINTS,
-    delivery_store::{CANCELLED_AT_ONCE, cancel_pending_deliveries},
-    disable, emit_to_in, endpoint_store as store,
-    endpoint_view::EndpointResponse,
-    event::freeze,
-    headers::Headers,
-    sign,
+    DeliveryId, EventId, EventType, FrozenEvent, MAX_ENDPOINTS, delivery_store::cancel_pending_deliveries,
+    disable, emit_to_in, endpoint_store as store, endpoint_view::EndpointResponse, event::freeze,
+    headers::Headers, sign,
 };
 use crate::{
     app::App,
-    db,
+    db::{self, Tx},
     http::{ApiError, Named},
     kit::secret::Place,
     tenancy::{EnvironmentId, Scope},
@@ -237,20 +233,21 @@ pub async fn update(app: &App, scope: Scope, id: EndpointId, change: Change) -> 
         headers: change.headers.as_ref().map(|headers| seal_headers(app, scope, id, headers)),
         change,
     };
-    let (endpoint, cancelled) = db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
+    let endpoint = db::transact(&app.pool, "update_webhook_endpoint", move |tx| {
         let row = row.clone();
         Box::pin(async move {
             let endpoint = store::update_endpoint(tx, scope, id, &row, now).await?.ok_or_else(missing)?;
-            let cancelled =
-                if endpoint.enabled { 0 } else { cancel_pending_deliveries(tx, scope, id, now).await? };
+            if !endpoint.enabled {
+                cancel_pending_deliveries(tx, scope, id, now).await?;
+            }
             if row.change.url.is_some() || row.change.enabled == Some(true) {
                 store::forget_failures(tx, scope, id).await?;
             }
-            Ok::<_, ApiError>((endpoint, cancelled))
+            Ok::<_, ApiError>(endpoint)
         })
     })
     .await?;
-    if cancelled == CANCELLED_AT_ONCE {
+    if !endpoint.enabled {
         disable::cancel_rest(app, scope, id).await?;
     }
     Ok(endpoint)
@@ -295,15 +292,13 @@ pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<Delive
     let (now, event_id, delivery) = (app.clock.now(), app.ids.next(), app.ids.next());
     db::transact(&app.pool, "test_webhook_endpoint", move |tx| {
         Box::pin(async move {
-            let (endpoint, sequence) = store::count_event(tx, scope, id).await?.ok_or_else(missing)?;
-            if !endpoint.enabled {
+            let (event, enabled) =
+                next_event_in(tx, scope, id, event_id, EventType::WebhookEndpointTest, now)
+                    .await?
+                    .ok_or_else(missing)?;
+            if !enabled {
                 return Err(disabled());
             }
-            let statistics = store::find_statistics(&mut *tx, scope, id).await?;
-            let object = EndpointResponse::new(scope, endpoint, statistics).for_event();
-            let event_type = EventType::WebhookEndpointTest;
-            let event = freeze(event_id, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
-                .map_err(ApiError::internal)?;
             emit_to_in(tx, scope, &event, id, delivery).await?;
             Ok(())
         })
@@ -311,6 +306,26 @@ pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<Delive
     .await?;
     app.wake.notify(Work::Deliveries);
     Ok(delivery)
+}
+
+/// The next event about the endpoint itself, to be emitted, and whether the endpoint is enabled; none when it was
+/// deleted. Its row stays locked.
+pub async fn next_event_in(
+    tx: &mut Tx,
+    scope: Scope,
+    id: EndpointId,
+    event: EventId,
+    event_type: EventType,
+    now: DateTime<Utc>,
+) -> Result<Option<(FrozenEvent, bool)>, db::Error> {
+    let Some(sequence) = store::count_event(tx, scope, id).await? else { return Ok(None) };
+    let Some(endpoint) = store::find_endpoint(&mut *tx, scope, id).await? else { return Ok(None) };
+    let statistics = store::find_statistics(&mut *tx, scope, id).await?;
+    let enabled = endpoint.enabled;
+    let object = EndpointResponse::new(scope, endpoint, statistics).for_event();
+    let event = freeze(event, event_type, id.into(), sequence, now, "webhook_endpoint", &object)
+        .expect("an endpoint is texts, numbers and times");
+    Ok(Some((event, enabled)))
 }
 
 /// The 400 of what a disabled endpoint cannot do.

@@ -146,40 +146,19 @@ pub async fn forget_failures(tx: &mut Tx, scope: Scope, id: EndpointId) -> Resul
     Ok(())
 }
 
-/// Counts an event about the endpoint itself; the endpoint, whose row stays locked, and the event's sequence.
-pub async fn count_event(
-    tx: &mut Tx,
-    scope: Scope,
-    id: EndpointId,
-) -> Result<Option<(Endpoint, i32)>, db::Error> {
-    let row = sqlx::query!(
+/// Counts an event about the endpoint itself, whose row stays locked; the event's sequence.
+pub async fn count_event(tx: &mut Tx, scope: Scope, id: EndpointId) -> Result<Option<i32>, db::Error> {
+    sqlx::query_scalar!(
         "-- webhooks.count_event
         update webhook_endpoints
         set event_count = event_count + 1
         where environment_id = $1 and id = $2 and deleted_at is null
-        returning id, url, description, event_types, enabled, disabled_reason, header_names, max_concurrency,
-            rate_limit_per_second, created_at, updated_at, event_count",
+        returning event_count",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )
     .fetch_optional(tx)
-    .await?;
-    Ok(row.map(|row| {
-        let endpoint = Endpoint {
-            id: row.id.into(),
-            url: row.url,
-            description: row.description,
-            event_types: row.event_types,
-            enabled: row.enabled,
-            disabled_reason: row.disabled_reason,
-            header_names: row.header_names,
-            max_concurrency: row.max_concurrency,
-            rate_limit_per_second: row.rate_limit_per_second,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        };
-        (endpoint, row.event_count)
-    }))
+    .await
 }
 
 /// What came of the attempts at an endpoint.
@@ -188,24 +167,13 @@ pub async fn find_statistics(
     scope: Scope,
     id: EndpointId,
 ) -> Result<Statistics, db::Error> {
-    let found = sqlx::query_as!(
-        Statistics,
-        "-- webhooks.find_statistics
-        select delivered_count, failed_count as failed_attempt_count, consecutive_failures, failing_since,
-            last_delivered_at, last_failed_at, last_error
-        from endpoint_health
-        where environment_id = $1 and endpoint_id = $2",
-        Uuid::from(scope.environment),
-        Uuid::from(id),
-    )
-    .fetch_optional(executor)
-    .await?;
-    Ok(found.unwrap_or_default())
+    let mut found = list_statistics(executor, scope, &[id.into()]).await?;
+    Ok(found.remove(&id).unwrap_or_default())
 }
 
 /// The same of several; of those that were never tried there is none.
 pub async fn list_statistics(
-    pool: &Pool,
+    executor: impl sqlx::PgExecutor<'_>,
     scope: Scope,
     ids: &[Uuid],
 ) -> Result<HashMap<EndpointId, Statistics>, db::Error> {
@@ -218,7 +186,7 @@ pub async fn list_statistics(
         Uuid::from(scope.environment),
         ids,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     let statistics = rows.into_iter().map(|row| {
         let statistics = Statistics {

@@ -1,6 +1,6 @@
 //! Recording what came of attempts: those that end at about the same time share a transaction.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::channel::oneshot;
@@ -87,8 +87,9 @@ impl Recorder {
 
 /// Writes a batch and answers each; one that cannot be written must not take the others with it.
 async fn write(app: &App, batch: Vec<(Attempted, oneshot::Sender<bool>)>) {
-    let (attempts, mut waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    match write_together(app, attempts.clone()).await {
+    let (attempts, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let attempts = Arc::new(attempts);
+    match write_together(app, Arc::clone(&attempts)).await {
         Ok(recorded) => {
             for (attempted, done) in attempts.iter().zip(waiting) {
                 let _ = done.send(recorded.contains(&attempted.delivery));
@@ -99,9 +100,9 @@ async fn write(app: &App, batch: Vec<(Attempted, oneshot::Sender<bool>)>) {
         }
         Err(error) => {
             tracing::warn!(%error, attempts = attempts.len(), "attempts are recorded one by one");
-            for (attempted, done) in attempts.into_iter().zip(waiting.drain(..)) {
+            for (attempted, done) in attempts.iter().zip(waiting) {
                 let delivery = attempted.delivery;
-                match write_together(app, vec![attempted]).await {
+                match write_together(app, Arc::new(vec![attempted.clone()])).await {
                     Ok(recorded) => {
                         let _ = done.send(recorded.contains(&delivery));
                     }
@@ -114,11 +115,10 @@ async fn write(app: &App, batch: Vec<(Attempted, oneshot::Sender<bool>)>) {
     }
 }
 
-async fn write_together(app: &App, attempts: Vec<Attempted>) -> Result<Vec<DeliveryId>, db::Error> {
+async fn write_together(app: &App, attempts: Arc<Vec<Attempted>>) -> Result<Vec<DeliveryId>, db::Error> {
     let before = app.clock.now() - FAILING_FOR;
-    let attempts = std::sync::Arc::new(attempts);
     let recorded = db::transact(&app.pool, "finish_deliveries", move |tx| {
-        let attempts = std::sync::Arc::clone(&attempts);
+        let attempts = Arc::clone(&attempts);
         Box::pin(async move { store::finish_deliveries(tx, &attempts, before, MOST_FAILURES).await })
     })
     .await?;
