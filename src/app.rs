@@ -2,6 +2,9 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use anyhow::Context;
+use secrecy::SecretString;
+
 use crate::{
     config::Config,
     db::Pool,
@@ -46,10 +49,49 @@ pub struct Parts {
     pub config: Config,
 }
 
+/// What a process, or a test, decides; the other parts follow from it.
+pub struct Given {
+    /// See [`Parts::pool`].
+    pub pool: Pool,
+    /// See [`Parts::reserved`].
+    pub reserved: Pool,
+    /// See [`Parts::clock`].
+    pub clock: Clock,
+    /// See [`Parts::ids`].
+    pub ids: Ids,
+    /// What secrets are sealed with: 32 bytes in base64.
+    pub encryption_key: SecretString,
+    /// See [`Parts::metrics`].
+    pub metrics: Metrics,
+    /// See [`Parts::config`].
+    pub config: Config,
+}
+
 impl App {
-    /// Shares `parts`.
-    pub fn new(parts: Parts) -> Self {
-        Self { pool: parts.pool.clone(), parts: Arc::new(parts) }
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// The encryption key is not one, or no HTTP client can be made.
+    pub fn new(given: Given) -> anyhow::Result<Self> {
+        let Given { pool, reserved, clock, ids, encryption_key, metrics, config } = given;
+        let parts = Parts {
+            sealer: Sealer::parse(&encryption_key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
+            razorpay: razorpay::Client::new(
+                config.razorpay_base_url.clone(),
+                ids.clone(),
+                razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
+            )?,
+            egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
+            recorder: webhooks::Recorder::default(),
+            wake: Wake::default(),
+            pool: pool.clone(),
+            reserved,
+            clock,
+            ids,
+            metrics,
+            config,
+        };
+        Ok(Self { pool, parts: Arc::new(parts) })
     }
 
     /// The same service on the connections that the API cannot take.

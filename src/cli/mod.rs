@@ -25,17 +25,14 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    app::{App, Parts},
+    app::{App, Given},
     config::{self, Config, LogFormat},
     db::{self, clock::DatabaseTime},
     kit::{
         clock::{Clock, SystemTime},
         ids::Ids,
-        secret::Sealer,
     },
     metrics::{CountAlerts, Metrics},
-    razorpay, webhooks,
-    worker::Wake,
 };
 
 /// Hosted checkout sessions: subscriptions paid by Razorpay payment links, kept true in Postgres.
@@ -105,23 +102,15 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
     // The URL may hold a password: its text stays out of the error.
     let connect =
         |size| db::connect(url, size).map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"));
-    Ok(App::new(Parts {
+    App::new(Given {
         pool: connect(config.database_pool_size - reserved)?,
         reserved: connect(reserved)?,
-        sealer: Sealer::parse(key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
-        razorpay: razorpay::Client::new(
-            config.razorpay_base_url.clone(),
-            ids.clone(),
-            razorpay::Pace::new(clock.clone(), config.provider_reads_per_second),
-        )?,
-        egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
-        recorder: webhooks::Recorder::default(),
-        wake: Wake::default(),
-        metrics: Metrics::install(),
         clock,
         ids,
+        encryption_key: key.clone(),
+        metrics: Metrics::install(),
         config: config.clone(),
-    }))
+    })
 }
 
 /// Connections for what the API must not starve: a third, but four where that leaves as many to the API.

@@ -15,14 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use checkoutd::tenancy::Scope;
 use clap::Parser;
 use receiver::{Fault, Receiver};
-use world::World;
+use world::{PER_ENVIRONMENT, World};
 
 /// Endpoints in all, 50 to an environment.
 const ENDPOINTS: usize = 2000;
 /// With faults, the first one hangs and so many after it answer 500.
 const FAILING: usize = 100;
+/// Windows with and without a backlog, in turn.
+const ROUNDS: usize = 3;
 /// Events a second; each goes to the 50 endpoints of its environment.
 const EVENTS_PER_SECOND: u32 = 6;
 /// While the backlog drains: less than every endpoint's share, or they would have a backlog of their own.
@@ -69,71 +72,122 @@ async fn run(args: &Args) -> anyhow::Result<Vec<String>> {
     let world = World::start().await?;
     let environments = world.endpoints(&receiver, ENDPOINTS).await?;
     println!("{ENDPOINTS} endpoints in {} environments", environments.len());
-
-    let working = world.work();
-    let lasting = Duration::from_secs(args.seconds);
-    let emit = async || {
-        world.emit_steadily(&environments, EVENTS_PER_SECOND, lasting).await?;
-        world.settle(&receiver).await;
-        anyhow::Ok(())
-    };
-    emit().await?;
-    receiver.take_latencies();
-    emit().await?;
-    let without = Percentiles::of(receiver.take_latencies());
-    receiver.break_endpoints(|number| match number {
-        0 => Fault::Hang,
-        1..=FAILING => Fault::Fail,
-        _ => Fault::None,
-    });
-    emit().await?;
-    let with = Percentiles::of(receiver.take_latencies());
-    println!("first attempts at healthy endpoints, without faults: {without}");
-    println!("1 of {ENDPOINTS} hangs and {FAILING} answer 500:          {with}");
-    let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
-    println!("p99 with faults : without = {ratio:.2}");
-    if ratio > 1.5 {
-        problems.push(format!("healthy endpoints wait {ratio:.2} times as long next to broken ones"));
-    }
-    receiver.break_endpoints(|_| Fault::None);
-    working.stop().await;
-
-    world.clear().await?;
-    receiver.take_latencies();
-    receiver.forget();
-    let (late, live) = environments.split_at(environments.len() / 2);
-    world.add_backlog(late, args.backlog).await?;
-    println!("{} deliveries are due; {} MiB resident", args.backlog, world::resident_mib());
-    let from = Instant::now();
-    let working = world.work();
-    let mut peak = world::resident_mib();
-    while world.is_pending(late).await? {
-        world.emit_steadily(live, EVENTS_PER_SECOND_ON_TOP, Duration::from_secs(2)).await?;
-        peak = peak.max(world::resident_mib());
-        anyhow::ensure!(from.elapsed() < Duration::from_secs(3600), "the backlog does not drain");
-    }
-    let took = from.elapsed();
-    world.settle(&receiver).await;
-    working.stop().await;
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = args.backlog as f64 / took.as_secs_f64();
-    let fresh = Percentiles::of(receiver.take_latencies());
-    println!("drained in {:.1} s: {rate:.0} a second; at most {peak} MiB resident", took.as_secs_f64());
-    println!("new events at other endpoints meanwhile: {fresh}");
-    if fresh.p99 > Duration::from_secs(5) {
-        problems.push(format!("new events wait for {:?} behind a backlog of others", fresh.p99));
-    }
-    let (distinct, all) = receiver.counts();
-    let emitted = world.deliveries().await?;
-    println!("{emitted} deliveries, {distinct} received, {} of them twice", all - distinct);
-    if distinct != emitted {
-        problems.push(format!("{emitted} deliveries, and {distinct} received"));
-    }
-    if all != distinct {
-        problems.push(format!("{} came twice though nothing crashed", all - distinct));
-    }
-    world.stop().await;
+    let load = Load { args, receiver, world, environments };
+    load.beside_broken_endpoints(&mut problems).await?;
+    load.beside_a_backlog(&mut problems).await?;
+    load.drain(&mut problems).await?;
+    load.world.stop().await;
     Ok(problems)
+}
+
+struct Load<'a> {
+    args: &'a Args,
+    receiver: Receiver,
+    world: World,
+    environments: Vec<Scope>,
+}
+
+impl Load<'_> {
+    /// Is a healthy endpoint as fast next to broken ones?
+    async fn beside_broken_endpoints(&self, problems: &mut Vec<String>) -> anyhow::Result<()> {
+        let working = self.world.work();
+        self.measure().await?;
+        let without = Percentiles::of(self.measure().await?);
+        self.receiver.break_endpoints(|number| match number {
+            0 => Fault::Hang,
+            1..=FAILING => Fault::Fail,
+            _ => Fault::None,
+        });
+        let with = Percentiles::of(self.measure().await?);
+        self.receiver.break_endpoints(|_| Fault::None);
+        working.stop().await;
+        println!("first attempts at healthy endpoints, without faults: {without}");
+        println!("1 of {ENDPOINTS} hangs and {FAILING} answer 500:          {with}");
+        let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
+        println!("p99 with faults : without = {ratio:.2}");
+        if ratio > 1.5 {
+            problems.push(format!("healthy endpoints wait {ratio:.2} times as long next to broken ones"));
+        }
+        Ok(())
+    }
+
+    /// Is an endpoint as fast next to one that catches up?
+    async fn beside_a_backlog(&self, problems: &mut Vec<String>) -> anyhow::Result<()> {
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            self.world.clear().await?;
+            let working = self.world.work();
+            without.extend(self.measure().await?);
+            working.stop().await;
+            self.world.add_backlog(&self.environments[..1], 1, self.args.backlog).await?;
+            let working = self.world.work();
+            with.extend(self.measure().await?);
+            working.stop().await;
+            anyhow::ensure!(
+                self.world.is_pending(&self.environments[..1]).await?,
+                "the backlog was over too soon to be measured"
+            );
+        }
+        let (without, with) = (Percentiles::of(without), Percentiles::of(with));
+        println!("first attempts, without a backlog:                   {without}");
+        println!("1 of {ENDPOINTS} has a backlog of {}:             {with}", self.args.backlog);
+        let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
+        println!("p99 with a backlog elsewhere : without = {ratio:.2}");
+        if ratio > 1.5 {
+            problems.push(format!("endpoints wait {ratio:.2} times as long next to one with a backlog"));
+        }
+        Ok(())
+    }
+
+    /// Does a backlog drain, and do new events wait behind it?
+    async fn drain(&self, problems: &mut Vec<String>) -> anyhow::Result<()> {
+        let Self { args, receiver, world, environments } = self;
+        world.clear().await?;
+        receiver.take_latencies();
+        receiver.forget();
+        let (late, live) = environments.split_at(environments.len() / 2);
+        world.add_backlog(late, PER_ENVIRONMENT, args.backlog).await?;
+        println!("{} deliveries are due; {} MiB resident", args.backlog, world::resident_mib());
+        let from = Instant::now();
+        let working = world.work();
+        let mut peak = world::resident_mib();
+        while world.is_pending(late).await? {
+            world.emit_steadily(live, EVENTS_PER_SECOND_ON_TOP, Duration::from_secs(2)).await?;
+            peak = peak.max(world::resident_mib());
+            anyhow::ensure!(from.elapsed() < Duration::from_secs(3600), "the backlog does not drain");
+        }
+        let took = from.elapsed();
+        world.settle(receiver).await;
+        working.stop().await;
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = args.backlog as f64 / took.as_secs_f64();
+        let fresh = Percentiles::of(receiver.take_latencies());
+        println!("drained in {:.1} s: {rate:.0} a second; at most {peak} MiB resident", took.as_secs_f64());
+        println!("new events at other endpoints meanwhile: {fresh}");
+        if fresh.p99 > Duration::from_secs(5) {
+            problems.push(format!("new events wait for {:?} behind a backlog of others", fresh.p99));
+        }
+        let (distinct, all) = receiver.counts();
+        let emitted = world.deliveries().await?;
+        println!("{emitted} deliveries, {distinct} received, {} of them twice", all - distinct);
+        if distinct != emitted {
+            problems.push(format!("{emitted} deliveries, and {distinct} received"));
+        }
+        if all != distinct {
+            problems.push(format!("{} came twice though nothing crashed", all - distinct));
+        }
+        Ok(())
+    }
+
+    /// Latencies of a steady rate of new events.
+    async fn measure(&self) -> anyhow::Result<Vec<Duration>> {
+        self.receiver.take_latencies();
+        let lasting = Duration::from_secs(self.args.seconds);
+        self.world.emit_steadily(&self.environments, EVENTS_PER_SECOND, lasting).await?;
+        // What was emitted last is still on its way.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(self.receiver.take_latencies())
+    }
 }
 
 /// How long first attempts took, from the event's time to their arrival.

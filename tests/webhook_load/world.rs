@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use checkoutd::{
-    app::{App, Parts},
+    app::{App, Given},
     config::Config,
     db::{self, embedded},
     http,
@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::receiver::Receiver;
 
 const DATABASE: &str = "webhook_load";
-const PER_ENVIRONMENT: usize = 50;
+pub const PER_ENVIRONMENT: usize = 50;
 
 pub struct World {
     app: App,
@@ -70,24 +70,15 @@ impl World {
         db::migrate(&url).await?;
         let clock = Clock::from_source(Arc::new(SystemTime));
         let ids = Ids::seeded(1, clock.clone());
-        let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into();
-        let app = App::new(Parts {
+        let app = App::new(Given {
             pool: db::connect(&url, 12)?,
             reserved: db::connect(&url, 2)?,
-            sealer: Sealer::parse(&key, ids.clone())?,
-            razorpay: razorpay::Client::new(
-                config.razorpay_base_url.clone(),
-                ids.clone(),
-                razorpay::Pace::new(clock.clone(), 1),
-            )?,
-            egress: webhooks::Egress::new(true)?,
-            recorder: webhooks::Recorder::default(),
-            wake: Wake::default(),
-            metrics: Metrics::detached().0,
             clock,
             ids,
+            encryption_key: "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into(),
+            metrics: Metrics::detached().0,
             config,
-        });
+        })?;
         Ok(Self { app, turn: AtomicUsize::new(0), _postgres: postgres })
     }
 
@@ -170,10 +161,15 @@ impl World {
         Ok(())
     }
 
-    /// Makes deliveries due, as many to each endpoint.
-    pub async fn add_backlog(&self, scopes: &[tenancy::Scope], count: usize) -> anyhow::Result<()> {
+    /// Makes deliveries due, as many to each of the first `endpoints` of each environment.
+    pub async fn add_backlog(
+        &self,
+        scopes: &[tenancy::Scope],
+        endpoints: usize,
+        count: usize,
+    ) -> anyhow::Result<()> {
         let environments: Vec<Uuid> = scopes.iter().map(|scope| scope.environment.into()).collect();
-        let each = count / (scopes.len() * PER_ENVIRONMENT);
+        let each = count / (scopes.len() * endpoints);
         let mut connection = self.app.pool.acquire().await?;
         connection.execute("set statement_timeout = 0").await?;
         let events = "insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
@@ -192,8 +188,11 @@ impl World {
         let deliveries = "insert into deliveries (environment_id, id, event_id, subject_id, sequence, endpoint_id,
                 delivery_status, attempt_count, next_attempt_at, created_at, updated_at)
             select e.environment_id, md5(e.id::text || w.id::text)::uuid, e.id, e.subject_id, 1, w.id, 'pending', 0, $1, $1, $1
-            from events e join webhook_endpoints w on w.environment_id = e.environment_id";
-        sqlx::query(deliveries).bind(now).execute(&mut *connection).await?;
+            from events e
+            join (select environment_id, id, row_number() over (partition by environment_id order by id) as number
+                from webhook_endpoints) w on w.environment_id = e.environment_id and w.number <= $2
+            where e.created_at = $1";
+        sqlx::query(deliveries).bind(now).bind(i64::try_from(endpoints)?).execute(&mut *connection).await?;
         connection.execute("analyze").await?;
         connection.execute("set statement_timeout = '5s'").await?;
         Ok(())

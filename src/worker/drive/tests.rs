@@ -6,13 +6,11 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::{
-    app::Parts,
+    app::Given,
     config::Config,
     db,
-    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    kit::{clock::Clock, ids::Ids},
     metrics::{CountAlerts, Metrics},
-    razorpay, webhooks,
-    worker::Wake,
 };
 
 /// Short for what is meant to stall, and longer than anything takes for what is not.
@@ -32,22 +30,16 @@ fn app() -> App {
     let ids = Ids::seeded(1, clock.clone());
     let pool = db::connect(&"postgres://nobody@127.0.0.1:1/none".into(), 1).expect("a URL");
     let config = Config::from_lookup(|_| None).expect("defaults");
-    let pace = razorpay::Pace::new(clock.clone(), 1);
-    App::new(Parts {
+    let given = Given {
         reserved: pool.clone(),
         pool,
-        sealer: Sealer::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(), ids.clone())
-            .expect("a key"),
-        razorpay: razorpay::Client::new(config.razorpay_base_url.clone(), ids.clone(), pace)
-            .expect("a client"),
-        egress: webhooks::Egress::new(false).expect("a client"),
-        recorder: webhooks::Recorder::default(),
-        wake: Wake::default(),
-        metrics: Metrics::detached().0,
         clock,
         ids,
+        encryption_key: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),
+        metrics: Metrics::detached().0,
         config,
-    })
+    };
+    App::new(given).expect("parts")
 }
 
 #[derive(Clone, Copy)]

@@ -4,18 +4,16 @@
 use std::sync::Arc;
 
 use checkoutd::{
-    app::{App, Parts},
+    app::{App, Given},
     config::Config,
     db, http,
     kit::{
         clock::{Clock, TimeSource},
         ids::Ids,
-        secret::Sealer,
     },
     metrics::Metrics,
-    razorpay,
     sandbox::{Account, PaidInfo, PayRequest, Sandbox, SandboxConfig},
-    tenancy, webhooks, worker,
+    tenancy, worker,
 };
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -87,24 +85,16 @@ impl TestApp {
             (Some(proxy), Some(size)) => db::connect(&proxied(&url, proxy), size).unwrap(),
             _ => db::connect(&url.as_str().into(), 8).unwrap(),
         };
-        let app = App::new(Parts {
+        let given = Given {
             reserved: pool.clone(),
             pool,
-            clock: app_clock.clone(),
-            sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
-            razorpay: razorpay::Client::new(
-                config.razorpay_base_url.clone(),
-                ids.clone(),
-                razorpay::Pace::new(app_clock.clone(), config.provider_reads_per_second),
-            )
-            .unwrap(),
-            egress: webhooks::Egress::new(config.allow_private_webhook_targets).unwrap(),
-            recorder: webhooks::Recorder::default(),
-            wake: worker::Wake::default(),
-            metrics,
+            clock: app_clock,
             ids,
+            encryption_key: ENCRYPTION_KEY.into(),
+            metrics,
             config,
-        });
+        };
+        let app = App::new(given).unwrap();
         let shutdown = CancellationToken::new();
         let (router, stop) = (http::router(app.clone()), shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]

@@ -3,11 +3,10 @@
 use std::process::{Command, Output};
 
 use checkoutd::{
-    app::{App, Parts},
+    app::{App, Given},
     db, http,
-    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    kit::{clock::Clock, ids::Ids},
     metrics::Metrics,
-    webhooks, worker,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,19 +23,16 @@ impl TestApp {
         let first = self.state();
         let ids = Ids::seeded(8, clock.clone());
         let pool = db::connect(&self.database_url.as_str().into(), 8).unwrap();
-        App::new(Parts {
+        let given = Given {
             reserved: pool.clone(),
             pool,
             clock,
-            sealer: Sealer::parse(&ENCRYPTION_KEY.into(), ids.clone()).unwrap(),
-            razorpay: first.razorpay.clone(),
-            egress: webhooks::Egress::new(first.config.allow_private_webhook_targets).unwrap(),
-            recorder: webhooks::Recorder::default(),
-            wake: worker::Wake::default(),
-            metrics: Metrics::detached().0,
             ids,
+            encryption_key: ENCRYPTION_KEY.into(),
+            metrics: Metrics::detached().0,
             config: first.config.clone(),
-        })
+        };
+        App::new(given).unwrap()
     }
 
     /// A second service on a port of its own; the merchant as its client.
