@@ -5,26 +5,12 @@
 # Node package are installed under target/ on the first run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 source scripts/journey/lib.sh
 
-for tool in cargo curl python3 node npm; do
-    command -v "$tool" >/dev/null || { echo "journey: $tool was not found" >&2; exit 1; }
-done
-current_step="preparing"
-python=python3
-# Not TMPDIR: a socket's path must be short, and Postgres's account must be able to reach it.
-work=$(mktemp -d /tmp/checkoutd-journey.XXXXXX)
-chmod 711 "$work"
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-from=$(now)
+begin cargo curl python3 node npm
 
 step "Build, and the tools to check with"
-cargo build --locked --quiet
-target=${CARGO_TARGET_DIR:-target}
-target=$(cd "$target" && pwd)
-binary=$target/debug/checkoutd
+build
 tools=$target/journey
 if ! "$tools/venv/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
     python3 -m venv "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
@@ -33,9 +19,6 @@ fi
 python=$tools/venv/bin/python
 [ -d "$tools/node_modules/express" ] \
     || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" express@5.3.0
-# The service is configured by what is given here alone.
-# shellcheck disable=SC2086 # names, which hold no spaces
-unset DATABASE_URL RAZORPAY_BASE_URL ${!CHECKOUTD_@}
 built=$(now)
 
 step "checkoutd dev, for the first time"

@@ -7,27 +7,13 @@
 # as arguments must be: scripts/verify-webhooks.sh Go Ruby PHP
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 source scripts/journey/lib.sh
 source scripts/postgres.sh
 
-for tool in cargo curl python3 node npm; do
-    command -v "$tool" >/dev/null || { echo "verify-webhooks: $tool was not found" >&2; exit 1; }
-done
-current_step="preparing"
-python=python3
-# Not TMPDIR: a socket's path must be short, and Postgres's account must be able to reach it.
-work=$(mktemp -d /tmp/checkoutd-verify.XXXXXX)
-chmod 711 "$work"
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-from=$(now)
+begin cargo curl python3 node npm
 
 step "Build, and the packages to check with"
-cargo build --locked --quiet
-target=${CARGO_TARGET_DIR:-target}
-target=$(cd "$target" && pwd)
-binary=$target/debug/checkoutd
+build
 built=$(now)
 tools=$target/verify-webhooks
 pypi=(standardwebhooks==1.1.0 svix==2.9.1)
@@ -41,9 +27,6 @@ if [ "$(cat "$tools/installed" 2>/dev/null)" != "${pypi[*]} $npm" ]; then
 fi
 python=$tools/venv/bin/python
 export NODE_PATH=$tools/node_modules PYTHONDONTWRITEBYTECODE=1
-# The service is configured by what is given here alone.
-# shellcheck disable=SC2086 # names, which hold no spaces
-unset DATABASE_URL RAZORPAY_BASE_URL ${!CHECKOUTD_@}
 ready=$(now)
 say "PyPI: ${pypi[*]}; npm: $npm"
 

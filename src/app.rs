@@ -41,6 +41,8 @@ pub struct Parts {
     pub egress: webhooks::Egress,
     /// Writes down what came of deliveries.
     pub recorder: webhooks::Recorder,
+    /// Lets deliveries that are behind wait for new ones.
+    pub catch_up: webhooks::CatchUp,
     /// Tells the workers of this process that there is work; never more than a hint.
     pub wake: Wake,
     /// What is counted and measured.
@@ -83,6 +85,7 @@ impl App {
             )?,
             egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
             recorder: webhooks::Recorder::default(),
+            catch_up: webhooks::CatchUp::default(),
             wake: Wake::default(),
             pool: pool.clone(),
             reserved,

@@ -14,6 +14,34 @@ fail() {
     exit 1
 }
 
+# begin TOOL…: what every script starts with; sets root, python, work and from
+begin() {
+    root=$PWD
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || { echo "$(basename "$0" .sh): $tool was not found" >&2; exit 1; }
+    done
+    current_step="preparing"
+    python=python3
+    # Not TMPDIR: a socket's path must be short, and Postgres's account must be able to reach it.
+    work=$(mktemp -d "/tmp/checkoutd-$(basename "$0" .sh).XXXXXX")
+    chmod 711 "$work"
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM
+    # The service is configured by what the script gives it alone.
+    # shellcheck disable=SC2086 # names, which hold no spaces
+    unset DATABASE_URL RAZORPAY_BASE_URL ${!CHECKOUTD_@}
+    from=$(now)
+}
+
+# build: the program; sets target and binary
+build() {
+    cargo build --locked --quiet
+    target=${CARGO_TARGET_DIR:-target}
+    target=$(cd "$target" && pwd)
+    binary=$target/debug/checkoutd
+}
+
 now() { "$python" -c 'import time; print(time.time())'; }
 
 calculate() { "$python" -c "print(f'{$1:.2f}')"; }

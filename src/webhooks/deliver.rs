@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     DeliveryId, EndpointId, EventId,
+    catch_up::BEHIND,
     delivery::DeliveryStatus,
     disable,
     egress::{Answer, SendError},
@@ -48,6 +49,8 @@ pub struct Lease {
     pub(super) endpoint: EndpointId,
     pub(super) event: EventId,
     pub(super) token: Uuid,
+    /// Not behind: it became due just now.
+    pub(super) is_new: bool,
     pub(super) attempts_before: i32,
     /// How many of these belong to schedules that were over before.
     pub(super) schedule_start: i32,
@@ -71,27 +74,17 @@ impl Job for Deliver {
         if free == 0 {
             return Ok(Vec::new());
         }
-        let now = app.clock.now();
-        let claim = store::Claim {
-            token: app.ids.uuid(),
-            now,
-            expires_at: now + LEASE,
-            order_patience: ORDER_PATIENCE,
-            failures_until_probing: FAILURES_UNTIL_PROBING,
-            limit: i64::try_from(free).unwrap_or(i64::MAX),
-        };
-        let claim = Arc::new(claim);
-        let leases = db::transact(&app.pool, "claim_deliveries", move |tx| {
-            let claim = Arc::clone(&claim);
-            Box::pin(async move {
-                let endpoints = store::lock_due_endpoints_any_scope(tx, &claim).await?;
-                if endpoints.0.is_empty() {
-                    return Ok::<_, db::Error>(Vec::new());
-                }
-                store::claim_deliveries_any_scope(tx, &endpoints, &claim).await
-            })
-        });
-        Ok(leases.await?)
+        loop {
+            let wait = app.catch_up.wait();
+            let leases = claim(app, free, wait.is_some()).await?;
+            let new = leases.iter().filter(|lease| lease.is_new).count();
+            app.catch_up.claimed(wait.is_none(), new > 0, new < leases.len());
+            let Some(wait) = wait.filter(|_| leases.is_empty()) else { return Ok(leases) };
+            tokio::select! {
+                () = app.wake.notified(Work::Deliveries) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
     }
 
     async fn step(&self, app: &App, mut lease: Lease) -> anyhow::Result<()> {
@@ -132,8 +125,11 @@ impl Job for Deliver {
         if !recorded {
             tracing::info!("a delivery's lease was lost before its attempt was recorded");
         }
-        // The endpoint has a free place again; what waits for it need not wait for the next poll.
-        app.wake.notify(Work::Deliveries);
+        // The endpoint has a free place again; what waits for it need not wait for the next poll. What is behind is
+        // claimed when its wait is over, by a claim that is on its way.
+        if lease.is_new || app.catch_up.wait().is_none() {
+            app.wake.notify(Work::Deliveries);
+        }
         Ok(())
     }
 
@@ -146,6 +142,33 @@ impl Leased for Lease {
     fn token(&self) -> Uuid {
         self.token
     }
+}
+
+/// Leases what is due: all of it, or what has just become due.
+async fn claim(app: &App, free: usize, only_new: bool) -> anyhow::Result<Vec<Lease>> {
+    let now = app.clock.now();
+    let claim = store::Claim {
+        token: app.ids.uuid(),
+        now,
+        new_after: now - BEHIND,
+        only_new,
+        expires_at: now + LEASE,
+        order_patience: ORDER_PATIENCE,
+        failures_until_probing: FAILURES_UNTIL_PROBING,
+        limit: i64::try_from(free).unwrap_or(i64::MAX),
+    };
+    let claim = Arc::new(claim);
+    let leases = db::transact(&app.pool, "claim_deliveries", move |tx| {
+        let claim = Arc::clone(&claim);
+        Box::pin(async move {
+            let endpoints = store::lock_due_endpoints_any_scope(tx, &claim).await?;
+            if endpoints.0.is_empty() {
+                return Ok::<_, db::Error>(Vec::new());
+            }
+            store::claim_deliveries_any_scope(tx, &endpoints, &claim).await
+        })
+    });
+    Ok(leases.await?)
 }
 
 fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<HeaderMap> {

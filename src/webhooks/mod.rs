@@ -5,6 +5,7 @@
 //! what came of it, is read and sent again by `event_api.rs` and `delivery_api.rs`.
 
 pub mod api;
+mod catch_up;
 mod deliver;
 mod delivery;
 mod delivery_api;
@@ -31,6 +32,7 @@ mod schedule;
 mod sign;
 mod target;
 
+pub use catch_up::CatchUp;
 pub use deliver::{Deliver, Lease};
 pub use delivery::{Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus};
 pub use egress::{Answer, Egress, Lookup, SendError};

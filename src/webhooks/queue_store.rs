@@ -18,6 +18,10 @@ pub struct Claim {
     /// Tells this claim from every other.
     pub token: Uuid,
     pub now: DateTime<Utc>,
+    /// What was due before this is behind …
+    pub new_after: DateTime<Utc>,
+    /// … and endpoints that are may have to be passed over.
+    pub only_new: bool,
     pub expires_at: DateTime<Utc>,
     /// How long an event waits for the first attempt at an earlier one of its subject.
     pub order_patience: TimeDelta,
@@ -87,6 +91,7 @@ pub async fn lock_due_endpoints_any_scope(
             order by d.next_attempt_at
             limit 1
         ) head
+        where not $6 or head.next_attempt_at > $5
         -- In turn, one at a time: a backlog must not come before who has waited since its last attempt.
         order by room.taken, greatest(h.last_delivered_at, h.last_failed_at) nulls first, head.next_attempt_at
         limit $4
@@ -95,6 +100,8 @@ pub async fn lock_due_endpoints_any_scope(
         claim.failures_until_probing,
         interval(claim.order_patience),
         claim.limit,
+        claim.new_after,
+        claim.only_new,
     )
     .fetch_all(tx)
     .await?;
@@ -200,6 +207,7 @@ pub async fn claim_deliveries_any_scope(
         endpoint: row.endpoint_id.into(),
         event: row.event_id.into(),
         token: claim.token,
+        is_new: row.next_attempt_at.is_some_and(|due_at| due_at > claim.new_after),
         attempts_before: row.attempt_count,
         schedule_start: row.schedule_start,
         body: row.body,

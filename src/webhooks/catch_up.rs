@@ -1,0 +1,58 @@
+//! What is behind lets what is new go first: endpoints that catch up would otherwise take the processor, and the
+//! time of claims, from the others.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use tokio::time::Instant;
+
+/// A delivery that is due for longer than this is behind.
+pub(super) const BEHIND: TimeDelta = TimeDelta::seconds(2);
+/// After new ones were claimed, endpoints that are behind are passed over for this long …
+const AFTER_NEW: Duration = Duration::from_millis(30);
+/// … and after such were claimed for this long, so that they come in batches …
+const BETWEEN: Duration = Duration::from_millis(10);
+/// … but never for longer than this, however many new ones come.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Of one process: when what is behind may be claimed.
+#[derive(Debug, Default)]
+pub struct CatchUp(Mutex<Option<Turn>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    at: Instant,
+    /// However many new ones come.
+    at_latest: Instant,
+}
+
+impl CatchUp {
+    /// How much longer what is behind has to wait; `None` when it may be claimed.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let turn = (*self.lock())?;
+        let left = turn.at.min(turn.at_latest).saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Notes a claim: whether it was of all that is due, and whether it took new ones or others.
+    pub(super) fn claimed(&self, of_all: bool, took_new: bool, took_others: bool) {
+        let now = Instant::now();
+        let mut turn = self.lock();
+        let at_latest = match *turn {
+            Some(turn) if !of_all => turn.at_latest,
+            _ => now + PATIENCE,
+        };
+        if took_new {
+            *turn = Some(Turn { at: now + AFTER_NEW, at_latest });
+        } else if took_others {
+            *turn = Some(Turn { at: now + BETWEEN, at_latest });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
