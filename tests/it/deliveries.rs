@@ -267,6 +267,28 @@ async fn a_backlog_has_its_turn_like_a_single_event() {
     app.finish().await;
 }
 
+/// Tables that Postgres has no statistics of yet: a new or restored database whose first minute is busy.
+#[tokio::test]
+async fn a_burst_for_many_endpoints_is_claimed_though_nothing_was_analyzed() {
+    const ENDPOINTS: usize = 50;
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    for _ in 0..ENDPOINTS {
+        merchant.endpoint(&receiver).await;
+    }
+    for _ in 0..40 {
+        emit_completed(&app, &merchant).await;
+    }
+    // Every row joined with every other takes longer than a statement may.
+    let claimed = Deliver.claim(app.state(), 256).await.unwrap();
+    assert_eq!(claimed.len(), 256);
+    let per_endpoint = "select count(*) from deliveries where lease_token is not null group by endpoint_id";
+    let taken: Vec<i64> = sqlx::query_scalar(per_endpoint).fetch_all(&app.state().pool).await.unwrap();
+    assert!(taken.len() == ENDPOINTS && taken.iter().all(|count| (5..=6).contains(count)), "{taken:?}");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn many_workers_deliver_everything_once_and_keep_the_cap() {
     const EVENTS: usize = 40;
