@@ -177,17 +177,23 @@ pub async fn claim_deliveries_any_scope(
             from (select environment_id, endpoint_id, count(*) as count from chosen group by 1, 2) taken
             where w.environment_id = taken.environment_id and w.id = taken.endpoint_id
                 and w.rate_limit_per_second is not null
+        ),
+        -- Joined with nothing else: without statistics the planner would take every delivery with every endpoint.
+        claimed as (
+            update deliveries d
+            set lease_token = $5, lease_expires_at = $6
+            from chosen
+            where d.environment_id = chosen.environment_id and d.id = chosen.id
+            returning d.environment_id, d.id, d.endpoint_id, d.event_id, d.attempt_count, d.schedule_start,
+                d.next_attempt_at, d.sequence
         )
-        update deliveries d
-        set lease_token = $5, lease_expires_at = $6
-        from chosen, events e, webhook_endpoints w, environments v
-        where d.environment_id = chosen.environment_id and d.id = chosen.id and d.delivery_status = 'pending'
-            and e.environment_id = d.environment_id and e.id = d.event_id
-            and w.environment_id = d.environment_id and w.id = d.endpoint_id
-            and v.id = d.environment_id
-        returning v.tenant_id, v.mode, d.environment_id, d.id, d.endpoint_id, d.event_id, d.attempt_count,
+        select v.tenant_id, v.mode, d.environment_id, d.id, d.endpoint_id, d.event_id, d.attempt_count,
             d.schedule_start, d.next_attempt_at, d.sequence, e.body, w.url, w.enabled, w.headers_sealed, w.secret_sealed,
-            w.previous_secret_sealed, w.previous_secret_expires_at",
+            w.previous_secret_sealed, w.previous_secret_expires_at
+        from claimed d
+        join events e on e.environment_id = d.environment_id and e.id = d.event_id
+        join webhook_endpoints w on w.environment_id = d.environment_id and w.id = d.endpoint_id
+        join environments v on v.id = d.environment_id",
         &endpoints.0,
         &endpoints.1,
         claim.now,

@@ -10,7 +10,7 @@ use super::{
     AttemptId, DeliveryId, EndpointId, delivery::DeliveryStatus, disable, endpoint::DisabledReason,
     queue_store as store,
 };
-use crate::{app::App, db, tenancy::Scope};
+use crate::{app::App, db, kit::checkpoint, tenancy::Scope};
 
 /// An endpoint that does nothing but fail for this long …
 const FAILING_FOR: TimeDelta = TimeDelta::days(5);
@@ -117,11 +117,13 @@ async fn write(app: &App, batch: Vec<(Attempted, oneshot::Sender<bool>)>) {
 
 async fn write_together(app: &App, attempts: Arc<Vec<Attempted>>) -> Result<Vec<DeliveryId>, db::Error> {
     let before = app.clock.now() - FAILING_FOR;
+    checkpoint::reach("record.batched");
     let recorded = db::transact(&app.pool, "finish_deliveries", move |tx| {
         let attempts = Arc::clone(&attempts);
         Box::pin(async move { store::finish_deliveries(tx, &attempts, before, MOST_FAILURES).await })
     })
     .await?;
+    checkpoint::reach("record.committed");
     for failing in recorded.failing {
         // In a transaction of its own: should it fail, the next failure is judged again.
         if let Err(error) = disable_failing(app, &failing, before).await {

@@ -72,6 +72,8 @@ crashes! {
     late_cancel_of_a_link_before_it_is_recorded: CloseLink at "close.cancelled";
     delivery_when_claimed: Deliver at "deliver.claimed";
     delivery_before_its_answer_is_recorded: Deliver at "deliver.answered";
+    delivery_whose_batch_is_to_be_written: Deliver at "record.batched";
+    delivery_whose_batch_is_committed: Deliver at "record.committed";
     delivery_when_recorded: Deliver at "deliver.recorded";
     payment_under_the_sessions_lock: Paid at "settle.locked";
     payment_before_the_commit: Paid at "settle.written";

@@ -1,13 +1,19 @@
 //! Where events may not go: refused when an endpoint is registered, refused again when it is sent to, and
 //! never dialled in between.
 
-use std::net::TcpListener;
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use checkoutd::{
-    db, tenancy,
-    webhooks::{self, EventType},
+    db,
+    tenancy::{self, Mode},
+    webhooks::{self, Egress, EventType, SendError},
 };
 use chrono::TimeDelta;
+use futures::future::BoxFuture;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::support::{Binary, Merchant, Receiver, Settings, TestApp};
@@ -243,6 +249,30 @@ async fn a_url_that_was_taken_once_is_vetted_again_when_it_is_sent_to() {
             }
         }
         app.finish().await;
+    }
+    assert!(!canary.was_dialled());
+}
+
+/// Answers every look-up with the same addresses.
+struct Addresses(&'static [&'static str]);
+
+impl webhooks::Lookup for Addresses {
+    fn lookup(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> {
+        let found = self.0.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+#[tokio::test]
+async fn a_name_with_one_forbidden_address_is_not_connected_to() {
+    let canary = Canary::new();
+    let answers: [&[_]; 3] =
+        [&["127.0.0.1"], &["93.184.215.14", "127.0.0.1"], &["127.0.0.1", "93.184.215.14"]];
+    for answer in answers {
+        let egress = Egress::with_lookup(false, &(Arc::new(Addresses(answer)) as _)).unwrap();
+        let url = format!("https://rebound.example:{}/", canary.port());
+        let sent = egress.post(egress.rules(Mode::Test), &url, HeaderMap::new(), Vec::new()).await;
+        assert_eq!(sent, Err(SendError::ForbiddenAddress), "{answer:?}");
     }
     assert!(!canary.was_dialled());
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod answers;
 mod architecture;
 mod auth;
 mod catalog;
@@ -10,6 +11,8 @@ mod concurrency;
 mod connections;
 #[cfg(debug_assertions)]
 mod crash;
+#[cfg(debug_assertions)]
+mod crash_deliveries;
 mod customers;
 mod database_faults;
 mod deliveries;
