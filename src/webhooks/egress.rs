@@ -1,6 +1,7 @@
 //! Requests to merchants' endpoints, guarded: only vetted addresses are connected to, and nothing an
 //! endpoint does can hold a worker for longer than 15 seconds or fill its memory.
 
+mod dns;
 mod failure;
 mod resolver;
 #[cfg(test)]
@@ -18,7 +19,8 @@ pub use resolver::Lookup;
 
 use super::target::Rules;
 use crate::tenancy::Mode;
-use resolver::{SystemLookup, VettedResolver};
+use dns::Dns;
+use resolver::VettedResolver;
 
 /// For the look-up of the name, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,19 +66,21 @@ struct Setup {
     extra_roots: Vec<Certificate>,
 }
 
+impl Setup {
+    fn with(lookup: Arc<dyn Lookup>) -> Self {
+        let (connect_timeout, total_timeout) = (CONNECT_TIMEOUT, TOTAL_TIMEOUT);
+        Self { lookup, connect_timeout, total_timeout, extra_roots: Vec::new() }
+    }
+}
+
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            lookup: Arc::new(SystemLookup),
-            connect_timeout: CONNECT_TIMEOUT,
-            total_timeout: TOTAL_TIMEOUT,
-            extra_roots: Vec::new(),
-        }
+        Self::with(Arc::new(Dns::of_system()))
     }
 }
 
 impl Egress {
-    /// Resolves by the operating system. `allow_private` lets test environments reach http, loopback and
+    /// Resolves by the machine's name servers. `allow_private` lets test environments reach http, loopback and
     /// private addresses. Fails when the platform's TLS set-up is broken.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
         Self::build(allow_private, &Setup::default())
@@ -84,7 +88,7 @@ impl Egress {
 
     /// Resolves by `lookup`.
     pub fn with_lookup(allow_private: bool, lookup: &Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
-        Self::build(allow_private, &Setup { lookup: Arc::clone(lookup), ..Setup::default() })
+        Self::build(allow_private, &Setup::with(Arc::clone(lookup)))
     }
 
     fn build(allow_private: bool, setup: &Setup) -> Result<Self, reqwest::Error> {

@@ -7,7 +7,7 @@ use std::{
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::resolver::{ForbiddenAddress, Unresolved};
+use super::resolver::{ForbiddenAddress, LookupTimedOut, Unresolved};
 use crate::webhooks::Rejection;
 
 /// Why there was no answer. The texts are shown to the merchant and name no address of ours.
@@ -62,6 +62,9 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 fn reason(cause: &(dyn Error + 'static), connecting: bool) -> Option<String> {
     if cause.is::<Unresolved>() {
         return Some("the host name does not resolve".to_owned());
+    }
+    if cause.is::<LookupTimedOut>() {
+        return Some("the host name could not be looked up in time".to_owned());
     }
     if let Some(error) = cause.downcast_ref::<TlsError>() {
         return Some(if connecting { handshake(error) } else { "the TLS connection broke".to_owned() });

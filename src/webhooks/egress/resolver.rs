@@ -9,17 +9,8 @@ use crate::webhooks::Rules;
 
 /// Finds the addresses of a host.
 pub trait Lookup: Send + Sync {
-    /// Every address of `host`; the port is not used.
+    /// Every address of `host`; the port is not used. An error of the kind `TimedOut` says that nobody answered.
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
-}
-
-/// The operating system's resolver.
-pub(super) struct SystemLookup;
-
-impl Lookup for SystemLookup {
-    fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) })
-    }
 }
 
 /// Answers with a host's addresses only when every one of them is allowed: with a mixed answer, a second
@@ -42,11 +33,20 @@ pub(super) struct ForbiddenAddress;
 #[error("unresolved name")]
 pub(super) struct Unresolved(#[source] Option<io::Error>);
 
+/// Whether the name leads anywhere is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("look-up timed out")]
+pub(super) struct LookupTimedOut;
+
 impl Resolve for VettedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (rules, found) = (self.rules, self.lookup.lookup(name.as_str().to_owned()));
         Box::pin(async move {
-            let addresses = found.await.map_err(|error| Unresolved(Some(error)))?;
+            let addresses = match found.await {
+                Ok(addresses) => addresses,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(LookupTimedOut.into()),
+                Err(error) => return Err(Unresolved(Some(error)).into()),
+            };
             if addresses.is_empty() {
                 return Err(Unresolved(None).into());
             }

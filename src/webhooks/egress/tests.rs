@@ -4,6 +4,7 @@
 mod addresses;
 mod failures;
 mod limits;
+mod names;
 mod property;
 
 use std::{
