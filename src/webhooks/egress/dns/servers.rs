@@ -5,16 +5,28 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use futures::future::{BoxFuture, ready};
+use futures::{
+    StreamExt as _, TryFutureExt as _,
+    future::{BoxFuture, ready},
+    stream::Map,
+};
 use hickory_resolver::{
     ConnectionProvider, PoolContext,
     config::{ConnectionConfig, ProtocolConfig},
-    net::{NetError, runtime::TokioRuntimeProvider, udp::UdpClientStream, xfer::DnsExchange},
+    net::{
+        NetError,
+        runtime::TokioRuntimeProvider,
+        udp::UdpClientStream,
+        xfer::{DnsExchange, DnsHandle},
+    },
+    proto::op::{DnsRequest, DnsResponse},
 };
 
 const PORT: u16 = 53;
 /// As resolv.conf(5) has it.
 const MOST_SERVERS: usize = 3;
+/// A hundred addresses. What is longer would only fill the cache, which counts answers and not bytes.
+const LONGEST_ANSWER_BYTES: usize = 2048;
 
 /// The name servers that the file at `path` names. When it names none, the one on this machine, as
 /// resolv.conf(5) has it: names in the hosts file are found all the same.
@@ -56,7 +68,7 @@ pub(super) fn named(text: &str) -> Vec<SocketAddr> {
 pub(super) struct OneDatagram(TokioRuntimeProvider);
 
 impl ConnectionProvider for OneDatagram {
-    type Conn = DnsExchange<TokioRuntimeProvider>;
+    type Conn = Bounded;
     type FutureConn = BoxFuture<'static, Result<Self::Conn, NetError>>;
     type RuntimeProvider = TokioRuntimeProvider;
 
@@ -67,17 +79,37 @@ impl ConnectionProvider for OneDatagram {
         context: &PoolContext,
     ) -> Result<Self::FutureConn, NetError> {
         if config.protocol != ProtocolConfig::Udp {
-            return self.0.new_connection(ip, config, context);
+            return Ok(Box::pin(self.0.new_connection(ip, config, context)?.map_ok(Bounded)));
         }
         let exchange = UdpClientStream::builder(SocketAddr::new(ip, config.port), self.0.clone())
             .with_timeout(Some(context.options.timeout))
             .with_max_retries(1)
             .exchange();
-        Ok(Box::pin(ready(Ok(exchange))))
+        Ok(Box::pin(ready(Ok(Bounded(exchange)))))
     }
 
     fn runtime_provider(&self) -> &Self::RuntimeProvider {
         &self.0
+    }
+}
+
+/// Refuses answers that are too long; over TCP they may have 64 KiB.
+#[derive(Clone)]
+pub(super) struct Bounded(DnsExchange<TokioRuntimeProvider>);
+
+type Answered = Result<DnsResponse, NetError>;
+
+impl DnsHandle for Bounded {
+    type Response = Map<<DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response, fn(Answered) -> Answered>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        self.0.send(request).map(|answered| match answered {
+            Ok(answer) if answer.as_buffer().len() > LONGEST_ANSWER_BYTES => {
+                Err("the answer is too long".into())
+            }
+            answered => answered,
+        })
     }
 }
 

@@ -69,6 +69,27 @@ async fn what_hangs_before_the_request_ends_at_the_deadline_of_connecting() {
     assert!(start.elapsed() < LONG / 10);
 }
 
+/// Connections to it are neither made nor refused: as many wait as it lets wait, and nobody takes them.
+#[cfg(target_os = "linux")]
+fn black_hole() -> (u16, tokio::net::TcpListener, Vec<TcpStream>) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let listener = socket.listen(1).expect("a socket");
+    let address = listener.local_addr().expect("bound");
+    let waiting = (0..2).map(|_| TcpStream::connect(address).expect("a place in the queue")).collect();
+    (address.port(), listener, waiting)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn packets_that_vanish_end_at_the_deadline_of_connecting() {
+    let (port, _listener, _waiting) = black_hole();
+    let egress = impatient_connecting(Arc::new(Loopback));
+    // By http: were it connected to, only the other deadline could end it.
+    let sent = post(&egress, Mode::Test, &format!("http://hooks.example:{port}/")).await;
+    assert_eq!(sent, Err(SendError::ConnectTimedOut));
+}
+
 #[tokio::test]
 async fn progress_does_not_move_the_deadline_of_the_answer() {
     let egress = impatient(SHORT);
@@ -178,6 +199,33 @@ async fn endless_headers_are_cut() {
     let sent = post(&egress, Mode::Test, &server.url()).await;
     assert_eq!(sent.map_err(|error| error.to_string()), Err(too_large.to_owned()), "1,000 headers");
     server.end().await;
+}
+
+/// Sends `answer`, no byte more, and waits until the client hangs up.
+fn stopping(answer: String) -> Server<()> {
+    Server::http(move |mut stream| {
+        stream.write_all(answer.as_bytes()).expect("a reader");
+        while let Ok(1..) = stream.read(&mut [0; 1024]) {}
+    })
+}
+
+#[tokio::test]
+async fn nothing_beyond_the_limits_is_waited_for() {
+    let egress = impatient(LONG);
+    let body = "x".repeat(READ_LIMIT_BYTES);
+    for length in ["content-length: 10737418240", "connection: close"] {
+        let server = stopping(format!("HTTP/1.1 500 Oops\r\n{length}\r\n\r\n{body}"));
+        let answer = post(&egress, Mode::Test, &server.url()).await.expect("an answer");
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (500, KEEP_LIMIT_BYTES));
+        server.end().await;
+    }
+    let too_large = "no complete answer: the answer's headers are too many or too large";
+    for headers in ["x: y\r\n".repeat(101), format!("x: {}", "y".repeat(408 * 1024))] {
+        let server = stopping(format!("HTTP/1.1 200 OK\r\n{headers}"));
+        let sent = post(&egress, Mode::Test, &server.url()).await;
+        assert_eq!(sent.map_err(|error| error.to_string()), Err(too_large.to_owned()));
+        server.end().await;
+    }
 }
 
 #[tokio::test]

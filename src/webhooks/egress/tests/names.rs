@@ -146,7 +146,8 @@ async fn answers_are_kept_for_as_long_as_they_may_be() {
     });
     let dns = patient(&server);
     for (host, found, questions) in
-        [("lasting", true, 1), ("passing", true, 3), ("missing", false, 1), ("failing", false, 3)]
+        // What failed is asked for once more each time, and is not kept.
+        [("lasting", true, 1), ("passing", true, 3), ("missing", false, 1), ("failing", false, 6)]
     {
         for _ in 0..3 {
             assert_eq!(addresses(&dns, &format!("{host}.example")).await.is_ok(), found, "{host}");
@@ -204,10 +205,29 @@ async fn this_machine_is_reached_by_its_name_where_private_targets_are_allowed()
 }
 
 #[tokio::test]
-async fn a_name_server_that_is_silent_is_passed_over() {
+async fn a_name_server_that_is_silent_is_asked_twice_or_passed_over() {
+    let soon = Duration::from_millis(300);
     let silent = NameServer::start(|_, _| Reply::None);
+    let alone = Dns::new(vec![silent.address()], Hosts::default(), soon, LONG);
+    let error = addresses(&alone, "good.example").await.expect_err("nobody answers");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    // One datagram, and so one socket, for each question that is open.
+    assert_eq!(silent.asked().len(), 4, "{:?}", silent.asked());
+
     let speaking = NameServer::start(|_, _| Reply::addresses(60, &["192.0.2.7"]));
-    let servers = vec![silent.address(), speaking.address()];
-    let dns = Dns::new(servers, Hosts::default(), Duration::from_millis(300), LONG);
-    assert_eq!(addresses(&dns, "good.example").await.expect("found"), ["192.0.2.7", "192.0.2.7"]);
+    let both = Dns::new(vec![silent.address(), speaking.address()], Hosts::default(), soon, LONG);
+    assert_eq!(addresses(&both, "good.example").await.expect("found"), ["192.0.2.7"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_would_fill_the_cache_is_refused() {
+    let many = |count: u8| (0..count).map(|number| IpAddr::from([192, 0, 2, number])).collect();
+    let server = NameServer::start(move |name, family| match (name, family) {
+        ("hundred.example.", "A") => Reply::Truncated(many(100)),
+        ("crowd.example.", "A") => Reply::Truncated(many(200)),
+        _ => Reply::Code(ResponseCode::NXDomain),
+    });
+    let dns = patient(&server);
+    assert_eq!(addresses(&dns, "hundred.example").await.expect("found").len(), 100);
+    assert!(addresses(&dns, "crowd.example").await.is_err());
 }
