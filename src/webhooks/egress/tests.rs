@@ -6,6 +6,7 @@ mod failures;
 mod limits;
 mod names;
 mod property;
+mod reading;
 
 use std::{
     collections::VecDeque,

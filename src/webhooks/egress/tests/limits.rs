@@ -7,7 +7,7 @@ use super::{failures::Identity, *};
 /// Long enough for a busy machine to get as far as the fault.
 const SHORT: Duration = Duration::from_millis(400);
 /// Longer than any test waits.
-const LONG: Duration = Duration::from_mins(10);
+pub const LONG: Duration = Duration::from_mins(10);
 /// How fast an endpoint drips.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -16,7 +16,7 @@ fn impatient_connecting(lookup: Arc<dyn Lookup>) -> Egress {
     Egress::build(true, &setup).expect("TLS works")
 }
 
-fn impatient(total_timeout: Duration) -> Egress {
+pub fn impatient(total_timeout: Duration) -> Egress {
     let setup = Setup { connect_timeout: LONG, total_timeout, ..Setup::default() };
     Egress::build(true, &setup).expect("TLS works")
 }
@@ -199,33 +199,6 @@ async fn endless_headers_are_cut() {
     let sent = post(&egress, Mode::Test, &server.url()).await;
     assert_eq!(sent.map_err(|error| error.to_string()), Err(too_large.to_owned()), "1,000 headers");
     server.end().await;
-}
-
-/// Sends `answer`, no byte more, and waits until the client hangs up.
-fn stopping(answer: String) -> Server<()> {
-    Server::http(move |mut stream| {
-        stream.write_all(answer.as_bytes()).expect("a reader");
-        while let Ok(1..) = stream.read(&mut [0; 1024]) {}
-    })
-}
-
-#[tokio::test]
-async fn nothing_beyond_the_limits_is_waited_for() {
-    let egress = impatient(LONG);
-    let body = "x".repeat(READ_LIMIT_BYTES);
-    for length in ["content-length: 10737418240", "connection: close"] {
-        let server = stopping(format!("HTTP/1.1 500 Oops\r\n{length}\r\n\r\n{body}"));
-        let answer = post(&egress, Mode::Test, &server.url()).await.expect("an answer");
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (500, KEEP_LIMIT_BYTES));
-        server.end().await;
-    }
-    let too_large = "no complete answer: the answer's headers are too many or too large";
-    for headers in ["x: y\r\n".repeat(101), format!("x: {}", "y".repeat(408 * 1024))] {
-        let server = stopping(format!("HTTP/1.1 200 OK\r\n{headers}"));
-        let sent = post(&egress, Mode::Test, &server.url()).await;
-        assert_eq!(sent.map_err(|error| error.to_string()), Err(too_large.to_owned()));
-        server.end().await;
-    }
 }
 
 #[tokio::test]
