@@ -43,7 +43,8 @@ async fn no_piece_of_a_body_is_taken_once_there_is_enough() {
 /// Sends `answer`, no byte more, and waits until the client hangs up.
 fn stopping(answer: String) -> Server<()> {
     Server::http(move |mut stream| {
-        stream.write_all(answer.as_bytes()).expect("a reader");
+        // The client may hang up at the last bytes of it.
+        let _ = stream.write_all(answer.as_bytes());
         while let Ok(1..) = stream.read(&mut [0; 1024]) {}
     })
 }
