@@ -51,6 +51,8 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
         ("statement_timeout", "5s"),
         ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "10s"),
+        // Our statements are short: compiling one takes longer than running it.
+        ("jit", "off"),
     ]);
     let pool = PgPoolOptions::new()
         .max_connections(size)
