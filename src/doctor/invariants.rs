@@ -276,6 +276,15 @@ pub const QUEUES: &[Rule] = &[
          where delivery_status = 'pending' and next_attempt_at < $1 and (lease_expires_at is null or lease_expires_at < $1)",
     ),
     queue(
+        "events.order", "env", 0, Fail, "the event log goes on behind its last event (docs/operations.md, backups)",
+        "select v.id::text || ' ' || last.xact_id
+         from environments v
+         cross join lateral (
+            select xact_id from events e where e.environment_id = v.id order by xact_id desc limit 1
+         ) last
+         where last.xact_id >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+    ),
+    queue(
         "webhooks.missing", "env", 86_400, Warn,
         "Razorpay's webhooks arrive: not every payment of the last day had to be found by reading",
         // Five minutes for the webhook, which may come later than a read.

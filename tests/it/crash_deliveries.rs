@@ -150,14 +150,14 @@ fn now_of(events: &[FrozenEvent]) -> DateTime<Utc> {
 
 /// Of each session at this endpoint, the first attempts came in the order of the events.
 fn assert_in_order(receiver: &Receiver, events: &[FrozenEvent]) {
-    let mut last: BTreeMap<Uuid, i32> = BTreeMap::new();
     let mut seen = BTreeSet::new();
+    let mut last: BTreeMap<Uuid, i32> = BTreeMap::new();
     for request in receiver.received() {
         let id = request.header("webhook-id").to_owned();
         let event = events.iter().find(|event| event.id.to_string() == id).unwrap();
         if seen.insert(id) {
             let before = last.insert(event.subject, event.sequence).unwrap_or(0);
-            assert_eq!(event.sequence, before + 1, "{}", event.id);
+            assert_eq!(event.sequence, before + 1, "of {}", event.subject);
         }
     }
 }

@@ -130,6 +130,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("sessions.unwatched", "update checkout_sessions set checkout_status = 'pending', completed_at = null, check_at = null"),
     ("sessions.unwatched", "update checkout_sessions set link_state = 'closing', check_at = null"),
     ("inbox.parked", "update inbox set inbox_status = 'parked'"),
+    ("events.order", "update events set xact_id = xact_id + 1000000"),
     ("deliveries.due", "update deliveries set delivery_status = 'pending', next_attempt_at = '2020-01-01'"),
     ("webhooks.missing", "update provider_payments set inbox_id = null, created_at = created_at - interval '10 minutes'"),
 ];

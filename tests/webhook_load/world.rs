@@ -18,12 +18,11 @@ use checkoutd::{
     kit::{
         clock::{Clock, SystemTime},
         ids::Ids,
-        secret::Sealer,
     },
     metrics::Metrics,
-    razorpay, tenancy,
+    tenancy,
     webhooks::{self, Deliver, EventType},
-    worker::{self, Wake, Work},
+    worker::{self, Work},
 };
 use serde_json::json;
 use sqlx::{Executor, types::Uuid};
