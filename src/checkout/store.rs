@@ -227,6 +227,7 @@ pub async fn list(
     page: PageRequest,
 ) -> Result<(Vec<Session>, i64), db::Error> {
     let (status, customer) = (filter.status.map(Status::as_str), filter.customer.map(Uuid::from));
+    let mut tx = db::begin_list(pool).await?;
     let rows = select_session!(
         "list",
         "where s.environment_id = $1 and s.deleted_at is null
@@ -244,7 +245,7 @@ pub async fn list(
         page.limit,
         page.offset,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await?;
     let total = sqlx::query_scalar!(
         r#"-- checkout.count
@@ -261,7 +262,7 @@ pub async fn list(
         filter.created_from,
         filter.created_to,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *tx)
     .await?;
     Ok((rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?, total))
 }

@@ -80,6 +80,13 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
     Ok(pool)
 }
 
+/// A read-only transaction for a list with optional filters. Each statement in it is planned for the values that it
+/// has: the plan that Postgres keeps for a statement that runs often fits every combination of filters, and so reads
+/// the whole table for some.
+pub async fn begin_list(pool: &Pool) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, Error> {
+    pool.begin_with("begin read only; set local plan_cache_mode = force_custom_plan").await
+}
+
 /// Creates `database` on the server of `url` unless it is there.
 pub async fn create_database(url: &SecretString, database: &str) -> Result<(), Error> {
     let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await?;

@@ -50,6 +50,7 @@ pub async fn list_deliveries(
     before: Option<Place>,
     limit: i64,
 ) -> Result<Vec<Delivery>, db::Error> {
+    let mut tx = db::begin_list(pool).await?;
     sqlx::query_as!(
         Delivery,
         "-- webhooks.list_deliveries
@@ -73,7 +74,7 @@ pub async fn list_deliveries(
         before.map(|place| Uuid::from(place.id)),
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
 }
 
@@ -130,12 +131,12 @@ pub async fn list_attempts(
         "-- webhooks.list_attempts
         select id, delivery_id, attempt_number, response_code, response_body, error, duration_ms, attempted_at
         from delivery_attempts
-        where environment_id = $1 and delivery_id = $2 and ($3::integer is null or attempt_number < $3)
+        where environment_id = $1 and delivery_id = $2 and attempt_number < $3
         order by attempt_number desc
         limit $4",
         Uuid::from(scope.environment),
         Uuid::from(delivery),
-        before,
+        before.unwrap_or(i32::MAX),
         limit,
     )
     .fetch_all(pool)

@@ -117,6 +117,7 @@ pub async fn list_bodies_before(
     limit: i64,
 ) -> Result<Vec<Vec<u8>>, db::Error> {
     let before = before.unwrap_or(Position { xact_id: i64::MAX, sequence: i32::MAX, id: Uuid::max().into() });
+    let mut tx = db::begin_list(pool).await?;
     sqlx::query_scalar!(
         "-- webhooks.list_bodies_before
         select body
@@ -134,7 +135,7 @@ pub async fn list_bodies_before(
         Uuid::from(before.id),
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
 }
 
@@ -148,6 +149,7 @@ pub async fn list_bodies_after(
     since: Option<DateTime<Utc>>,
     limit: i64,
 ) -> Result<Vec<Vec<u8>>, db::Error> {
+    let mut tx = db::begin_list(pool).await?;
     sqlx::query_scalar!(
         "-- webhooks.list_bodies_after
         select body
@@ -168,7 +170,7 @@ pub async fn list_bodies_after(
         since,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
 }
 

@@ -23,11 +23,14 @@ pub async fn list_removable_any_scope(
             from (
                 select e.id
                 from events e
-                where e.environment_id = v.id and e.created_at < $1 and not exists (
-                    select 1
-                    from deliveries d
-                    where d.environment_id = e.environment_id and d.event_id = e.id and d.delivery_status = 'pending'
-                )
+                where e.environment_id = v.id and e.created_at < $1
+                    -- Not by `not exists (… = 'pending')`: the planner would take it for a short list of all that is pending,
+                    -- and read that for every event.
+                    and coalesce((
+                        select bool_and(d.delivery_status <> 'pending')
+                        from deliveries d
+                        where d.environment_id = e.environment_id and d.event_id = e.id
+                    ), true)
                 order by e.created_at
                 limit $2
             ) oldest

@@ -133,6 +133,29 @@ fn every_statement_says_where_it_comes_from() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+/// A kept plan fits every combination of optional filters, and reads the whole table for some.
+#[test]
+fn lists_with_optional_filters_are_planned_for_what_they_filter() {
+    let is_optional = |line: &str| {
+        let condition = line.trim_start().trim_start_matches("where ").trim_start_matches("and ");
+        condition.starts_with("($") && condition.contains(" is null or ")
+    };
+    let mut seen = 0;
+    let mut offenders = Vec::new();
+    for (path, code) in sources().into_iter().filter(|(path, _)| path.ends_with("store.rs")) {
+        for function in code.split("async fn ").skip(1) {
+            if function.lines().any(is_optional) {
+                seen += 1;
+                if !function.contains("db::begin_list(") {
+                    offenders.push(format!("{path}: {}", function.lines().next().unwrap()));
+                }
+            }
+        }
+    }
+    assert_eq!(offenders, Vec::<String>::new());
+    assert!(seen >= 4, "the rule looks for something that is not written so any more");
+}
+
 #[test]
 fn statements_take_time_from_the_application() {
     let asks = |code: &str| {

@@ -263,6 +263,7 @@ pub async fn list_refunds(
     filter: &RefundFilter,
     page: PageRequest,
 ) -> Result<(Vec<Refund>, i64), db::Error> {
+    let mut tx = db::begin_list(pool).await?;
     let rows = select_refund!(
         "list_refunds",
         "where r.environment_id = $1
@@ -284,7 +285,7 @@ pub async fn list_refunds(
         page.limit,
         page.offset,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await?;
     let total = sqlx::query_scalar!(
         r#"-- payments.count_refunds
@@ -306,7 +307,7 @@ pub async fn list_refunds(
         filter.created_from,
         filter.created_to,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *tx)
     .await?;
     Ok((rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?, total))
 }
