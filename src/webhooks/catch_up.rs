@@ -31,15 +31,14 @@ struct Turn {
 
 impl CatchUp {
     /// How much longer what is behind has to wait; `None` when it may be claimed.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let turn = (*self.lock())?;
-        let left = turn.at.min(turn.at_latest).saturating_duration_since(Instant::now());
+        let left = turn.at.min(turn.at_latest).saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
     /// Notes a claim: whether it was of all that is due, and whether it took new ones or others.
-    pub(super) fn claimed(&self, of_all: bool, took_new: bool, took_others: bool) {
-        let now = Instant::now();
+    pub(super) fn claimed(&self, now: Instant, of_all: bool, took_new: bool, took_others: bool) {
         let mut turn = self.lock();
         let at_latest = match *turn {
             Some(turn) if !of_all => turn.at_latest,
@@ -54,5 +53,37 @@ impl CatchUp {
 
     fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_waits_for_what_is_new_but_not_for_ever() {
+        let (turns, mut now) = (CatchUp::default(), Instant::now());
+        assert_eq!(turns.wait(now), None, "nothing was claimed yet");
+        turns.claimed(now, true, true, false);
+        assert_eq!(turns.wait(now), Some(AFTER_NEW));
+        let from = now;
+        while turns.wait(now).is_some() {
+            now += Duration::from_millis(20);
+            turns.claimed(now, false, true, false);
+        }
+        assert_eq!(now - from, PATIENCE, "new ones came all the time");
+        turns.claimed(now, true, true, true);
+        assert_eq!(turns.wait(now + AFTER_NEW), None, "no new ones came");
+    }
+
+    #[test]
+    fn what_is_behind_comes_in_batches() {
+        let (turns, now) = (CatchUp::default(), Instant::now());
+        turns.claimed(now, true, false, true);
+        assert_eq!(turns.wait(now), Some(BETWEEN));
+        let now = now + BETWEEN;
+        assert_eq!(turns.wait(now), None);
+        turns.claimed(now, true, false, false);
+        assert_eq!(turns.wait(now), None, "there was nothing to claim");
     }
 }

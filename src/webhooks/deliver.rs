@@ -7,6 +7,7 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -71,20 +72,19 @@ impl Job for Deliver {
     const POLL: Duration = Duration::from_secs(1);
 
     async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
-        if free == 0 {
-            return Ok(Vec::new());
-        }
-        loop {
-            let wait = app.catch_up.wait();
-            let leases = claim(app, free, wait.is_some()).await?;
-            let new = leases.iter().filter(|lease| lease.is_new).count();
-            app.catch_up.claimed(wait.is_none(), new > 0, new < leases.len());
-            let Some(wait) = wait.filter(|_| leases.is_empty()) else { return Ok(leases) };
-            tokio::select! {
-                () = app.wake.notified(Work::Deliveries) => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
+        claim(app, free, false).await
+    }
+
+    async fn claim_next(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
+        let only_new = app.catch_up.wait(Instant::now()).is_some();
+        let leases = claim(app, free, only_new).await?;
+        let new = leases.iter().filter(|lease| lease.is_new).count();
+        app.catch_up.claimed(Instant::now(), !only_new, new > 0, new < leases.len());
+        Ok(leases)
+    }
+
+    fn pause(&self, app: &App) -> Duration {
+        app.catch_up.wait(Instant::now()).unwrap_or(Self::POLL)
     }
 
     async fn step(&self, app: &App, mut lease: Lease) -> anyhow::Result<()> {
@@ -125,9 +125,9 @@ impl Job for Deliver {
         if !recorded {
             tracing::info!("a delivery's lease was lost before its attempt was recorded");
         }
-        // The endpoint has a free place again; what waits for it need not wait for the next poll. What is behind is
-        // claimed when its wait is over, by a claim that is on its way.
-        if lease.is_new || app.catch_up.wait().is_none() {
+        // The endpoint has a free place again; what waits for it need not wait for the next poll. What is behind waits
+        // for its turn: then the driver comes back by itself.
+        if lease.is_new || app.catch_up.wait(Instant::now()).is_none() {
             app.wake.notify(Work::Deliveries);
         }
         Ok(())
@@ -146,6 +146,9 @@ impl Leased for Lease {
 
 /// Leases what is due: all of it, or what has just become due.
 async fn claim(app: &App, free: usize, only_new: bool) -> anyhow::Result<Vec<Lease>> {
+    if free == 0 {
+        return Ok(Vec::new());
+    }
     let now = app.clock.now();
     let claim = store::Claim {
         token: app.ids.uuid(),

@@ -51,11 +51,25 @@ pub trait Job: Send + Sync + 'static {
     const WORK: Work;
     /// Rows that one process works on at a time.
     const SLOTS: usize;
-    /// How long to wait when nothing is due; a hint cuts it short.
+    /// How long to wait when nothing is due.
     const POLL: Duration;
 
-    /// Leases up to `free` due rows.
+    /// Leases up to `free` rows of all that are due.
     fn claim(&self, app: &App, free: usize) -> impl Future<Output = anyhow::Result<Vec<Self::Lease>>> + Send;
+
+    /// What the driver leases: as [`Job::claim`], but what can wait may be left for after the [`Job::pause`].
+    fn claim_next(
+        &self,
+        app: &App,
+        free: usize,
+    ) -> impl Future<Output = anyhow::Result<Vec<Self::Lease>>> + Send {
+        self.claim(app, free)
+    }
+
+    /// How long to wait when nothing was claimed; a hint cuts it short.
+    fn pause(&self, _app: &App) -> Duration {
+        Self::POLL
+    }
 
     /// Does one row's work and finishes or reschedules it. An error leaves the row to its lease's expiry.
     fn step(&self, app: &App, lease: Self::Lease) -> impl Future<Output = anyhow::Result<()>> + Send;
@@ -92,7 +106,7 @@ async fn drive_within<J: Job>(limits: Limits, app: App, job: J, shutdown: Cancel
         }
         steps.reap();
         if idle || slots.available_permits() == 0 {
-            let pause = jittered(J::POLL, 0.2, app.ids.fraction());
+            let pause = jittered(job.pause(&app), 0.2, app.ids.fraction());
             tokio::select! {
                 () = app.wake.notified(J::WORK) => {}
                 () = tokio::time::sleep(pause) => {}
@@ -116,7 +130,7 @@ async fn drive_within<J: Job>(limits: Limits, app: App, job: J, shutdown: Cancel
 async fn claim<J: Job>(app: &App, job: &Arc<J>, free: usize, limit: Duration) -> Option<Vec<J::Lease>> {
     let (own, job) = (app.clone(), Arc::clone(job));
     #[expect(clippy::disallowed_methods, reason = "must outlive the driver's patience: see Limits")]
-    let task = tokio::spawn(async move { job.claim(&own, free).await });
+    let task = tokio::spawn(async move { job.claim_next(&own, free).await });
     let done = tokio::select! {
         done = task => done,
         () = tokio::time::sleep(limit) => {

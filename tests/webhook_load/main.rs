@@ -39,6 +39,9 @@ struct Args {
     /// How long each rate is measured.
     #[arg(long, default_value_t = 12)]
     seconds: u64,
+    /// Only lets the backlog drain.
+    #[arg(long)]
+    drain_only: bool,
     /// Left by the test runner.
     #[arg(long, hide = true)]
     nocapture: bool,
@@ -73,8 +76,10 @@ async fn run(args: &Args) -> anyhow::Result<Vec<String>> {
     let environments = world.endpoints(&receiver, ENDPOINTS).await?;
     println!("{ENDPOINTS} endpoints in {} environments", environments.len());
     let load = Load { args, receiver, world, environments };
-    load.beside_broken_endpoints(&mut problems).await?;
-    load.beside_a_backlog(&mut problems).await?;
+    if !args.drain_only {
+        load.beside_broken_endpoints(&mut problems).await?;
+        load.beside_a_backlog(&mut problems).await?;
+    }
     load.drain(&mut problems).await?;
     load.world.stop().await;
     Ok(problems)
