@@ -31,14 +31,14 @@ struct Turn {
 
 impl CatchUp {
     /// How much longer what is behind has to wait; `None` when it may be claimed.
-    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
         let turn = (*self.lock())?;
         let left = turn.at.min(turn.at_latest).saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
     /// Notes a claim: whether it was of all that is due, and whether it took new ones or others.
-    pub(super) fn claimed(&self, now: Instant, of_all: bool, took_new: bool, took_others: bool) {
+    pub fn claimed(&self, now: Instant, of_all: bool, took_new: bool, took_others: bool) {
         let mut turn = self.lock();
         let at_latest = match *turn {
             Some(turn) if !of_all => turn.at_latest,

@@ -1,5 +1,7 @@
 //! Events on their way to endpoints: signed, in turn, and under leases. What follows each answer is in `answers.rs`.
 
+use std::time::Duration;
+
 use checkoutd::{
     webhooks::{Deliver, EventType},
     worker::Job,
@@ -8,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Row;
+use tokio::time::Instant;
 
 use crate::support::{
     Merchant, Received, Receiver, TestApp,
@@ -264,6 +267,34 @@ async fn a_backlog_has_its_turn_like_a_single_event() {
     assert_eq!((busy.received().len(), calm.received().len()), (2, 2));
     app.drain().await;
     assert_eq!((busy.received().len(), calm.received().len()), (22, 2));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_behind_lets_what_is_new_go_first() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let (busy, calm) = (Receiver::start().await, Receiver::start().await);
+    merchant.endpoint(&busy).await;
+    for _ in 0..20 {
+        emit_completed(&app, &merchant).await;
+    }
+    merchant.endpoint(&calm).await;
+    app.clock().advance(TimeDelta::seconds(3));
+    emit_completed(&app, &merchant).await;
+    let state = app.state();
+    // As if new ones had just been claimed; this turn does not pass while the test runs.
+    let now = Instant::now();
+    state.catch_up.claimed(now + Duration::from_secs(3600), true, true, false);
+    let leases = Deliver.claim_next(state, 64).await.unwrap();
+    join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() })).await;
+    assert_eq!((busy.received().len(), calm.received().len()), (0, 1));
+    state.catch_up.claimed(now - Duration::from_secs(1), true, true, false);
+    let leases = Deliver.claim_next(state, 64).await.unwrap();
+    assert_eq!(leases.len(), 8, "it has passed");
+    join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() })).await;
+    app.drain().await;
+    assert_eq!((busy.received().len(), calm.received().len()), (21, 1));
     app.finish().await;
 }
 
