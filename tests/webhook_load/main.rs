@@ -24,8 +24,6 @@ use world::{PER_ENVIRONMENT, World};
 const ENDPOINTS: usize = 2000;
 /// With faults, the first one hangs and so many after it answer 500.
 const FAILING: usize = 100;
-/// Windows with and without a backlog, in turn.
-const ROUNDS: usize = 3;
 /// Events a second; each goes to the 50 endpoints of its environment.
 const EVENTS_PER_SECOND: u32 = 6;
 /// While the backlog drains: less than every endpoint's share, or they would have a backlog of their own.
@@ -39,6 +37,9 @@ struct Args {
     /// How long each rate is measured.
     #[arg(long, default_value_t = 12)]
     seconds: u64,
+    /// Windows without and with a backlog elsewhere, in turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// Only lets the backlog drain.
     #[arg(long)]
     drain_only: bool,
@@ -119,7 +120,7 @@ impl Load<'_> {
     /// Is an endpoint as fast next to one that catches up?
     async fn beside_a_backlog(&self, problems: &mut Vec<String>) -> anyhow::Result<()> {
         let (mut without, mut with) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..self.args.rounds {
             self.world.clear().await?;
             let working = self.world.work();
             without.extend(self.measure().await?);
