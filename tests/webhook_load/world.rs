@@ -184,6 +184,8 @@ impl World {
             .bind(now)
             .execute(&mut *connection)
             .await?;
+        // Or the planner takes the next statement's tables for small.
+        connection.execute("analyze").await?;
         let deliveries = "insert into deliveries (environment_id, id, event_id, subject_id, sequence, endpoint_id,
                 delivery_status, attempt_count, next_attempt_at, created_at, updated_at)
             select e.environment_id, md5(e.id::text || w.id::text)::uuid, e.id, e.subject_id, 1, w.id, 'pending', 0, $1, $1, $1
