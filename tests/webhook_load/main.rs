@@ -139,7 +139,7 @@ impl Load<'_> {
         println!("1 of {ENDPOINTS} has a backlog of {}:             {with}", self.args.backlog);
         let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
         println!("p99 with a backlog elsewhere : without = {ratio:.2}");
-        if ratio > 1.5 {
+        if ratio > 3.0 {
             problems.push(format!("endpoints wait {ratio:.2} times as long next to one with a backlog"));
         }
         Ok(())
