@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use checkoutd::{
-    webhooks::{Deliver, EventType},
+    webhooks::{Deliver, EventType, Lease},
     worker::Job,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -216,16 +216,26 @@ async fn a_worker_that_lost_its_lease_writes_nothing() {
     app.finish().await;
 }
 
-#[tokio::test]
-async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
-    let app = TestApp::start().await;
+/// An endpoint that 20 events wait for, and one that was made after them.
+async fn busy_and_calm(app: &TestApp) -> (Merchant, Receiver, Receiver) {
     let merchant = app.merchant().await;
     let (busy, calm) = (Receiver::start().await, Receiver::start().await);
     merchant.endpoint(&busy).await;
     for _ in 0..20 {
-        emit_completed(&app, &merchant).await;
+        emit_completed(app, &merchant).await;
     }
     merchant.endpoint(&calm).await;
+    (merchant, busy, calm)
+}
+
+async fn step_all(app: &TestApp, leases: Vec<Lease>) {
+    join_all(leases.into_iter().map(|lease| async { Deliver.step(app.state(), lease).await.unwrap() })).await;
+}
+
+#[tokio::test]
+async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
+    let app = TestApp::start().await;
+    let (merchant, busy, calm) = busy_and_calm(&app).await;
     app.clock().advance(TimeDelta::milliseconds(1));
     emit_completed(&app, &merchant).await;
     let first = Deliver.claim(app.state(), 64).await.unwrap();
@@ -248,13 +258,7 @@ async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
 #[tokio::test]
 async fn a_backlog_has_its_turn_like_a_single_event() {
     let app = TestApp::start().await;
-    let merchant = app.merchant().await;
-    let (busy, calm) = (Receiver::start().await, Receiver::start().await);
-    merchant.endpoint(&busy).await;
-    for _ in 0..20 {
-        emit_completed(&app, &merchant).await;
-    }
-    merchant.endpoint(&calm).await;
+    let (merchant, busy, calm) = busy_and_calm(&app).await;
     app.clock().advance(TimeDelta::milliseconds(1));
     for _ in 0..2 {
         emit_completed(&app, &merchant).await;
@@ -263,7 +267,7 @@ async fn a_backlog_has_its_turn_like_a_single_event() {
     for free in [1, 1, 2] {
         leases.extend(Deliver.claim(app.state(), free).await.unwrap());
     }
-    join_all(leases.into_iter().map(|lease| async { Deliver.step(app.state(), lease).await.unwrap() })).await;
+    step_all(&app, leases).await;
     assert_eq!((busy.received().len(), calm.received().len()), (2, 2));
     app.drain().await;
     assert_eq!((busy.received().len(), calm.received().len()), (22, 2));
@@ -273,13 +277,7 @@ async fn a_backlog_has_its_turn_like_a_single_event() {
 #[tokio::test]
 async fn what_is_behind_lets_what_is_new_go_first() {
     let app = TestApp::start().await;
-    let merchant = app.merchant().await;
-    let (busy, calm) = (Receiver::start().await, Receiver::start().await);
-    merchant.endpoint(&busy).await;
-    for _ in 0..20 {
-        emit_completed(&app, &merchant).await;
-    }
-    merchant.endpoint(&calm).await;
+    let (merchant, busy, calm) = busy_and_calm(&app).await;
     app.clock().advance(TimeDelta::seconds(3));
     emit_completed(&app, &merchant).await;
     let state = app.state();
@@ -287,12 +285,12 @@ async fn what_is_behind_lets_what_is_new_go_first() {
     let now = Instant::now();
     state.catch_up.claimed(now + Duration::from_secs(3600), true, true, false);
     let leases = Deliver.claim_next(state, 64).await.unwrap();
-    join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() })).await;
+    step_all(&app, leases).await;
     assert_eq!((busy.received().len(), calm.received().len()), (0, 1));
     state.catch_up.claimed(now - Duration::from_secs(1), true, true, false);
     let leases = Deliver.claim_next(state, 64).await.unwrap();
     assert_eq!(leases.len(), 8, "it has passed");
-    join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() })).await;
+    step_all(&app, leases).await;
     app.drain().await;
     assert_eq!((busy.received().len(), calm.received().len()), (21, 1));
     app.finish().await;
@@ -340,8 +338,7 @@ async fn many_workers_deliver_everything_once_and_keep_the_cap() {
             let counts = "select count(*) from deliveries where lease_token is not null group by endpoint_id";
             let counts: Vec<i64> = sqlx::query_scalar(counts).fetch_all(&state.pool).await.unwrap();
             assert!(counts.iter().all(|&count| count <= 8), "{counts:?}");
-            join_all(leases.into_iter().map(|lease| async { Deliver.step(state, lease).await.unwrap() }))
-                .await;
+            step_all(&app, leases).await;
             let left = "select exists (select 1 from deliveries where delivery_status = 'pending')";
             if !sqlx::query_scalar::<_, bool>(left).fetch_one(&state.pool).await.unwrap() {
                 return;

@@ -98,22 +98,17 @@ impl Load<'_> {
     async fn beside_broken_endpoints(&self, problems: &mut Vec<String>) -> anyhow::Result<()> {
         let working = self.world.work();
         self.measure().await?;
-        let without = Percentiles::of(self.measure().await?);
+        let without = self.measure().await?;
         self.receiver.break_endpoints(|number| match number {
             0 => Fault::Hang,
             1..=FAILING => Fault::Fail,
             _ => Fault::None,
         });
-        let with = Percentiles::of(self.measure().await?);
+        let with = self.measure().await?;
         self.receiver.break_endpoints(|_| Fault::None);
         working.stop().await;
-        println!("first attempts at healthy endpoints, without faults: {without}");
-        println!("1 of {ENDPOINTS} hangs and {FAILING} answer 500:          {with}");
-        let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
-        println!("p99 with faults : without = {ratio:.2}");
-        if ratio > 1.5 {
-            problems.push(format!("healthy endpoints wait {ratio:.2} times as long next to broken ones"));
-        }
+        let what = format!("1 of {ENDPOINTS} hangs and {FAILING} answer 500");
+        problems.extend(compare(&what, without, with, 1.5));
         Ok(())
     }
 
@@ -134,14 +129,8 @@ impl Load<'_> {
                 "the backlog was over too soon to be measured"
             );
         }
-        let (without, with) = (Percentiles::of(without), Percentiles::of(with));
-        println!("first attempts, without a backlog:                   {without}");
-        println!("1 of {ENDPOINTS} has a backlog of {}:             {with}", self.args.backlog);
-        let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
-        println!("p99 with a backlog elsewhere : without = {ratio:.2}");
-        if ratio > 3.0 {
-            problems.push(format!("endpoints wait {ratio:.2} times as long next to one with a backlog"));
-        }
+        let what = format!("1 of {ENDPOINTS} has a backlog of {}", self.args.backlog);
+        problems.extend(compare(&what, without, with, 3.0));
         Ok(())
     }
 
@@ -194,6 +183,17 @@ impl Load<'_> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(self.receiver.take_latencies())
     }
+}
+
+/// Prints first attempts at healthy endpoints beside others, and says so when their p99 exceeds `limit` times the one
+/// without those.
+fn compare(beside: &str, without: Vec<Duration>, with: Vec<Duration>, limit: f64) -> Option<String> {
+    let (without, with) = (Percentiles::of(without), Percentiles::of(with));
+    let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
+    println!("first attempts at healthy endpoints, all well: {without}");
+    println!("{beside}: {with}");
+    println!("p99 with : without = {ratio:.2}");
+    (ratio > limit).then(|| format!("{beside}: healthy endpoints wait {ratio:.2} times as long"))
 }
 
 /// How long first attempts took, from the event's time to their arrival.
