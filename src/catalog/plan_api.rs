@@ -73,6 +73,10 @@ pub struct PlanResponse {
     /// Those that have not ended; a search has them only when asked to.
     #[serde(skip_serializing_if = "Option::is_none")]
     prices: Option<Vec<PriceResponse>>,
+    /// Always empty.
+    entitlements: [(); 0],
+    /// Always empty.
+    credit_grants: [(); 0],
     status: RowStatus,
     tenant_id: TenantId,
     environment_id: EnvironmentId,
@@ -91,6 +95,8 @@ impl PlanResponse {
             display_order: plan.display_order,
             metadata: plan.metadata,
             prices,
+            entitlements: [],
+            credit_grants: [],
             status: plan.status,
             tenant_id: caller.scope.tenant,
             environment_id: caller.scope.environment,
@@ -181,6 +187,8 @@ async fn prices_by_plan(
 struct SearchRequest {
     plan_ids: Option<List>,
     lookup_key: Option<String>,
+    /// Plans that have all of these pairs.
+    metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     search: Search,
 }
@@ -202,7 +210,9 @@ async fn search(
 ) -> Result<Json<Page<PlanResponse>>, ApiError> {
     let criteria = request.search.parse(COLUMNS)?;
     let ids = request.plan_ids.and_then(List::ids::<PlanId>);
-    let page = store::search_plans(&app.pool, caller.scope, ids, request.lookup_key, criteria).await?;
+    let metadata = request.metadata.map(Value::Object);
+    let page =
+        store::search_plans(&app.pool, caller.scope, ids, request.lookup_key, metadata, criteria).await?;
     let mut prices = if request.search.expands("prices") {
         let plans: Vec<PlanId> = page.items.iter().map(|plan| plan.id).collect();
         Some(prices_by_plan(&app, caller, &plans).await?)

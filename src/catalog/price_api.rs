@@ -105,7 +105,6 @@ impl PriceResponse {
                 tiers = Some(steps.collect());
             }
         }
-        let is_onetime = price.billing_period == BillingPeriod::Onetime;
         Self {
             id: price.id,
             entity_type: "PLAN",
@@ -115,7 +114,8 @@ impl PriceResponse {
             billing_model: price.model.billing_model(),
             billing_period: price.billing_period,
             billing_period_count: price.billing_period_count,
-            billing_cadence: if is_onetime { "ONETIME" } else { "RECURRING" },
+            // Of a ONETIME price too: clients know no other word.
+            billing_cadence: "RECURRING",
             invoice_cadence: price.invoice_cadence,
             currency: price.currency.lower(),
             price_unit_type: "FIAT",

@@ -198,6 +198,7 @@ pub async fn search_plans(
     scope: Scope,
     ids: Option<Vec<Uuid>>,
     lookup_key: Option<String>,
+    metadata: Option<Value>,
     criteria: Criteria,
 ) -> Result<Page<Plan>, db::Error> {
     let page = Select::new(
@@ -208,6 +209,7 @@ pub async fn search_plans(
     )
     .any_of("id", ids)
     .equals("lookup_key", lookup_key)
+    .compare("metadata @>", metadata)
     .fetch::<PlanRow>(pool, criteria)
     .await?;
     Ok(page.map(Into::into))

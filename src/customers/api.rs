@@ -52,6 +52,8 @@ pub struct CustomerResponse {
     timezone: &'static str,
     tax_treatment: TaxTreatment,
     contact_persons: Vec<ContactPerson>,
+    /// Always empty.
+    integrations: [(); 0],
     metadata: Value,
     status: RowStatus,
     tenant_id: TenantId,
@@ -80,6 +82,7 @@ impl CustomerResponse {
             timezone: profile.timezone.name(),
             tax_treatment: profile.tax_treatment,
             contact_persons: profile.contact_persons,
+            integrations: [],
             metadata: profile.metadata,
             status,
             tenant_id: caller.scope.tenant,
@@ -116,6 +119,9 @@ async fn read_by_external_id(
 ) -> Result<Json<CustomerResponse>, ApiError> {
     // Not UTF-8, or with the one character that Postgres cannot store: no customer is called that.
     let Path(external_id) = external_id.map_err(|_| unknown())?;
+    if external_id.ends_with("/entitlements") {
+        return Err(ApiError::not_implemented("customers.get_customer_entitlements_by_external_id"));
+    }
     if external_id.contains('\0') {
         return Err(unknown());
     }

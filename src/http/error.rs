@@ -120,6 +120,14 @@ impl ApiError {
         Self::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::ValidationError, "the body did not arrive in time")
     }
 
+    /// 501: an operation of the compatible API that is not served, by the SDK's name: `plans.clone_plan`.
+    pub fn not_implemented(operation: &str) -> Self {
+        let message = format!("{operation} is not supported");
+        Self::new(StatusCode::NOT_IMPLEMENTED, ErrorCode::NotImplemented, message)
+            .detail("reason", "operation_not_supported")
+            .detail("operation", operation)
+    }
+
     /// 502: the payment provider refused; its own words are in the message.
     pub fn provider_rejected(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, ErrorCode::HttpClientError, message)

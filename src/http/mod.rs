@@ -8,6 +8,7 @@ mod health;
 mod layers;
 mod search;
 mod server;
+mod unsupported;
 mod validate;
 
 use axum::{Router, routing::get};
@@ -33,7 +34,8 @@ pub fn router(app: App) -> Router {
         .merge(crate::invoices::api::router())
         .merge(crate::payments::api::router())
         .merge(crate::webhooks::api::router())
-        .merge(crate::inbox::api::router().with_state(app.on_reserved()));
+        .merge(crate::inbox::api::router().with_state(app.on_reserved()))
+        .merge(unsupported::router());
     let routes = Router::new()
         .nest("/v1", v1)
         .merge(crate::checkout::return_page::router())

@@ -266,9 +266,15 @@ fn read_value(operator: Operator, kind: Kind, value: &Value) -> Option<Bind> {
     }
 }
 
-/// A whole number; its decimal text too, because query strings have nothing else.
+/// A whole number; its decimal text too, because query strings have nothing else; and `3.0`, because the SDK's numbers
+/// are floats.
 fn integer(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+    const EXACT_BELOW: f64 = 9e15;
+    let whole = |number: f64| {
+        let fits = number.fract() == 0.0 && number.abs() < EXACT_BELOW;
+        fits.then(|| format!("{number:.0}").parse().ok()).flatten()
+    };
+    value.as_i64().or_else(|| value.as_f64().and_then(whole)).or_else(|| value.as_str()?.parse().ok())
 }
 
 fn instant(value: &Value) -> Option<DateTime<Utc>> {
@@ -289,6 +295,16 @@ impl List {
     /// The items; none when the list is empty, which asks for nothing.
     pub fn texts(self) -> Option<Vec<String>> {
         Some(self.0).filter(|items| !items.is_empty())
+    }
+
+    /// Whether it asks for something, and not for `word` in whatever letter case.
+    pub fn lacks(&self, word: &str) -> bool {
+        !self.0.is_empty() && !self.0.iter().any(|item| item.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether it asks for anything at all.
+    pub fn asks(&self) -> bool {
+        !self.0.is_empty()
     }
 
     /// The items as ids of type `T`; none when the list is empty. What cannot be such an id names no row
@@ -412,6 +428,8 @@ mod tests {
         assert_eq!(filter("name", "in", json!({"array": ["a"]})), Ok(Bind::Texts(vec!["a".into()])));
         assert_eq!(filter("display_order", "gte", json!({"number": 3})), Ok(Bind::Number(3)));
         assert_eq!(filter("display_order", "in", json!({"array": [3]})), Ok(Bind::Numbers(vec![3])));
+        assert_eq!(filter("display_order", "eq", json!({"number": 3.0})), Ok(Bind::Number(3)));
+        assert_eq!(filter("display_order", "lt", json!({"number": -0.0})), Ok(Bind::Number(0)));
         assert_eq!(filter("id", "eq", json!({"string": "nonsense"})), Ok(Bind::Id(Uuid::nil())));
         assert_eq!(filter("id", "in", json!({"array": ["nonsense"]})), Ok(Bind::Ids(vec![])));
         assert!(filter("created_at", "before", json!({"date": "2026-01-01T00:00:00Z"})).is_ok());

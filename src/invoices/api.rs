@@ -57,6 +57,9 @@ struct SearchRequest {
     amount_due_gt: Option<Threshold>,
     #[serde(default, deserialize_with = "optional_threshold")]
     amount_remaining_gt: Option<Threshold>,
+    subscription_customer_id: Option<List>,
+    #[serde(default, deserialize_with = "optional_time")]
+    finalized_at_gte: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
     period_start_gte: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
@@ -87,6 +90,7 @@ impl SearchRequest {
             ids: self.invoice_ids.and_then(List::ids::<InvoiceId>),
             customer_id: self.customer_id.and_then(List::ids::<CustomerId>),
             named_customer_ids: None,
+            subscription_customer_ids: self.subscription_customer_id.and_then(List::ids::<CustomerId>),
             subscription_id: self.subscription_id.and_then(List::ids::<SubscriptionId>),
             invoice_type: self.invoice_type,
             invoice_statuses,
@@ -95,6 +99,7 @@ impl SearchRequest {
             currency: currency.unwrap_or_default(),
             due_more_than: self.amount_due_gt,
             remaining_more_than: self.amount_remaining_gt,
+            finalized_from: self.finalized_at_gte,
             period_start_from: self.period_start_gte,
             period_start_until: self.period_start_lte,
             period_end_from: self.period_end_gte,

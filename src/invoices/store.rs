@@ -98,6 +98,8 @@ pub struct Wanted {
     pub customer_id: Option<Vec<Uuid>>,
     /// Customers by the merchant's own name.
     pub named_customer_ids: Option<Vec<Uuid>>,
+    /// Whose subscription it is for: the same customer.
+    pub subscription_customer_ids: Option<Vec<Uuid>>,
     pub subscription_id: Option<Vec<Uuid>>,
     pub invoice_type: Option<InvoiceType>,
     pub invoice_statuses: Option<Vec<InvoiceStatus>>,
@@ -106,6 +108,7 @@ pub struct Wanted {
     pub currency: Option<Currency>,
     pub due_more_than: Option<Threshold>,
     pub remaining_more_than: Option<Threshold>,
+    pub finalized_from: Option<DateTime<Utc>>,
     pub period_start_from: Option<DateTime<Utc>>,
     pub period_start_until: Option<DateTime<Utc>>,
     pub period_end_from: Option<DateTime<Utc>>,
@@ -144,6 +147,7 @@ pub async fn search(
     .any_of("id", wanted.ids)
     .any_of("customer_id", wanted.customer_id)
     .any_of("customer_id", wanted.named_customer_ids)
+    .any_of("customer_id", wanted.subscription_customer_ids)
     .any_of("subscription_id", wanted.subscription_id)
     .any_of("invoice_status", wanted.invoice_statuses.map(invoice_statuses))
     .any_of("payment_status", wanted.payment_statuses.map(payment_statuses))
@@ -157,6 +161,7 @@ pub async fn search(
         concat!("(total_minor - amount_paid_minor)::numeric * ", ten_thousandths_per_minor_unit!(), " >"),
         wanted.remaining_more_than.map(Threshold::ten_thousandths),
     )
+    .compare("finalized_at >=", wanted.finalized_from)
     .compare("period_start >=", wanted.period_start_from)
     .compare("period_start <=", wanted.period_start_until)
     .compare("period_end >=", wanted.period_end_from)

@@ -46,10 +46,16 @@ pub struct InvoiceResponse {
     period_start: DateTime<Utc>,
     period_end: DateTime<Utc>,
     finalized_at: Option<DateTime<Utc>>,
+    /// An invoice is issued by being finalized.
+    issue_date: Option<DateTime<Utc>>,
     paid_at: Option<DateTime<Utc>>,
     source_type: &'static str,
     version: i32,
     metadata: Value,
+    /// Always empty.
+    taxes: [(); 0],
+    /// Always empty.
+    coupon_applications: [(); 0],
     #[serde(skip_serializing_if = "Option::is_none")]
     line_items: Option<Vec<LineResponse>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,10 +126,13 @@ impl InvoiceResponse {
             period_start: invoice.period_start,
             period_end: invoice.period_end,
             finalized_at: invoice.finalized_at,
+            issue_date: invoice.finalized_at,
             paid_at: invoice.paid_at,
             source_type: "checkout",
             version: invoice.version,
             metadata: invoice.metadata,
+            taxes: [],
+            coupon_applications: [],
             line_items,
             customer,
             status: invoice.status,

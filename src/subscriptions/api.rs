@@ -7,10 +7,11 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     SubscriptionId, SubscriptionStatus, store,
-    view::{Embed, Embedded, SubscriptionResponse},
+    view::{Embed, Embedded, RECURRING, STANDALONE, SubscriptionResponse},
 };
 use crate::{
     app::App,
@@ -49,9 +50,24 @@ struct SearchRequest {
     billing_period: Option<List>,
     #[serde(default, deserialize_with = "optional_time")]
     active_at: Option<DateTime<Utc>>,
+    invoicing_customer_ids: Option<List>,
+    parent_subscription_ids: Option<List>,
+    subscription_type: Option<List>,
+    billing_cadence: Option<List>,
+    trial_end_due_lte: Option<Value>,
     with_line_items: Option<bool>,
     #[serde(flatten)]
     search: Search,
+}
+
+impl SearchRequest {
+    /// Whether it asks for what no subscription is here: every one stands alone, recurs and has no trial.
+    fn asks_for_none(&self) -> bool {
+        self.trial_end_due_lte.is_some()
+            || self.parent_subscription_ids.as_ref().is_some_and(List::asks)
+            || self.subscription_type.as_ref().is_some_and(|types| types.lacks(STANDALONE))
+            || self.billing_cadence.as_ref().is_some_and(|words| words.lacks(RECURRING))
+    }
 }
 
 const COLUMNS: &[Column] = &[
@@ -78,6 +94,7 @@ async fn search(
     Body(request): Body<SearchRequest>,
 ) -> Result<Json<Page<SubscriptionResponse>>, ApiError> {
     let criteria = request.search.parse(COLUMNS)?;
+    let none = request.asks_for_none();
     let mut violations = Violations::default();
     let statuses = request
         .subscription_status
@@ -87,9 +104,11 @@ async fn search(
     violations.finish()?;
     let external_id = request.external_customer_id.as_deref();
     let wanted = store::Wanted {
+        none,
         ids: request.subscription_ids.and_then(List::ids::<SubscriptionId>),
         customer_id: request.customer_id.and_then(List::ids::<CustomerId>),
         customer_ids: request.customer_ids.and_then(List::ids::<CustomerId>),
+        invoicing_customer_ids: request.invoicing_customer_ids.and_then(List::ids::<CustomerId>),
         named_customer_ids: customers::list_ids_by_external_id(&app, caller.scope, external_id).await?,
         plan_ids: request.plan_id.and_then(List::ids::<PlanId>),
         statuses,

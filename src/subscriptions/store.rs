@@ -94,6 +94,8 @@ pub struct Wanted {
     pub ids: Option<Vec<Uuid>>,
     pub customer_id: Option<Vec<Uuid>>,
     pub customer_ids: Option<Vec<Uuid>>,
+    /// Who is sent the invoices, which is the customer.
+    pub invoicing_customer_ids: Option<Vec<Uuid>>,
     /// Customers by the merchant's own name.
     pub named_customer_ids: Option<Vec<Uuid>>,
     pub plan_ids: Option<Vec<Uuid>>,
@@ -101,6 +103,8 @@ pub struct Wanted {
     pub billing_periods: Option<Vec<BillingPeriod>>,
     /// Started, and not ended, at that time.
     pub active_at: Option<DateTime<Utc>>,
+    /// Nothing matches.
+    pub none: bool,
 }
 
 pub async fn search(
@@ -115,7 +119,7 @@ pub async fn search(
     let periods = |all: Vec<BillingPeriod>| -> Vec<String> {
         all.into_iter().map(|period| period.as_str().to_owned()).collect()
     };
-    Select::new(
+    let mut select = Select::new(
         "subscriptions.search",
         "id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count, \
          billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end, \
@@ -126,15 +130,17 @@ pub async fn search(
     .any_of("id", wanted.ids)
     .any_of("customer_id", wanted.customer_id)
     .any_of("customer_id", wanted.customer_ids)
+    .any_of("customer_id", wanted.invoicing_customer_ids)
     .any_of("customer_id", wanted.named_customer_ids)
     .any_of("plan_id", wanted.plan_ids)
     .any_of("subscription_status", wanted.statuses.map(statuses))
     .any_of("billing_period", wanted.billing_periods.map(periods))
     .compare("start_date <=", wanted.active_at)
-    .compare("coalesce(end_date, 'infinity') >", wanted.active_at)
-    .fetch::<SubscriptionRow>(pool, criteria)
-    .await?
-    .try_map(TryInto::try_into)
+    .compare("coalesce(end_date, 'infinity') >", wanted.active_at);
+    if wanted.none {
+        select = select.condition("false");
+    }
+    select.fetch::<SubscriptionRow>(pool, criteria).await?.try_map(TryInto::try_into)
 }
 
 /// The lines of several subscriptions, in the order of the plan's prices.

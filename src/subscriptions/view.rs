@@ -16,6 +16,11 @@ use crate::{
     tenancy::{EnvironmentId, TenantId},
 };
 
+/// The one type of subscription that there is.
+pub const STANDALONE: &str = "standalone";
+/// The one word that the compatible API has for how prices are billed.
+pub const RECURRING: &str = "RECURRING";
+
 /// What an answer embeds beside the subscriptions themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct Embed {
@@ -30,6 +35,8 @@ pub struct Embed {
 pub struct SubscriptionResponse {
     id: SubscriptionId,
     customer_id: CustomerId,
+    /// Who is sent the invoices: the customer.
+    invoicing_customer_id: CustomerId,
     plan_id: PlanId,
     subscription_status: SubscriptionStatus,
     currency: String,
@@ -44,6 +51,10 @@ pub struct SubscriptionResponse {
     current_period_end: DateTime<Utc>,
     activated_at: Option<DateTime<Utc>>,
     cancel_at_period_end: bool,
+    /// Subscriptions are not paused.
+    pause_status: &'static str,
+    /// Nothing is charged for parts of a period.
+    proration_behavior: &'static str,
     collection_method: String,
     subscription_type: &'static str,
     timezone: String,
@@ -169,12 +180,13 @@ impl SubscriptionResponse {
         Self {
             id: subscription.id,
             customer_id: subscription.customer,
+            invoicing_customer_id: subscription.customer,
             plan_id: subscription.plan,
             subscription_status: subscription.subscription_status,
             currency: subscription.currency.lower(),
             billing_period: subscription.billing_period,
             billing_period_count: subscription.billing_period_count,
-            billing_cadence: "RECURRING",
+            billing_cadence: RECURRING,
             billing_cycle: "anniversary",
             billing_anchor: subscription.billing_anchor,
             start_date: subscription.start_date,
@@ -183,8 +195,10 @@ impl SubscriptionResponse {
             current_period_end: subscription.current_period_end,
             activated_at: subscription.activated_at,
             cancel_at_period_end: false,
+            pause_status: "none",
+            proration_behavior: "none",
             collection_method: subscription.collection_method,
-            subscription_type: "standalone",
+            subscription_type: STANDALONE,
             timezone: subscription.timezone,
             version: subscription.version,
             lookup_key: subscription.lookup_key,

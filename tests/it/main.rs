@@ -39,4 +39,5 @@ mod settle;
 mod shutdown;
 mod support;
 mod trigger;
+mod unsupported;
 mod webhook_endpoints;

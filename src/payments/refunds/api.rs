@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     RefundId, RefundStatus, retry,
     store::{self, RefundFilter},
-    view::RefundResponse,
+    view::{DESTINATION, RefundResponse},
 };
 use crate::{
     app::App,
@@ -56,6 +56,11 @@ struct ListQuery {
     checkout_session_id: Option<String>,
     payment_ids: Option<List>,
     invoice_ids: Option<List>,
+    credit_note_ids: Option<List>,
+    refund_destinations: Option<List>,
+    gateway: Option<String>,
+    /// Only those whose money is back: `SUCCEEDED`.
+    only_settled: Option<bool>,
     #[serde(default, deserialize_with = "optional_time")]
     start_time: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
@@ -64,19 +69,47 @@ struct ListQuery {
     offset: Option<i64>,
 }
 
+impl ListQuery {
+    /// Whether it asks for what no refund is here: all are of payments at Razorpay and go back the same way.
+    fn asks_for_none(&self) -> bool {
+        self.credit_note_ids.as_ref().is_some_and(List::asks)
+            || self.refund_destinations.as_ref().is_some_and(|words| words.lacks(DESTINATION))
+            || self.gateway.as_deref().is_some_and(|gateway| !gateway.eq_ignore_ascii_case("razorpay"))
+    }
+}
+
+/// The statuses that a list is narrowed to; an empty list matches nothing.
+fn wanted_statuses(
+    status: Option<List>,
+    refund_statuses: Option<List>,
+    only_settled: Option<bool>,
+) -> Result<Option<Vec<RefundStatus>>, ApiError> {
+    let mut violations = Violations::default();
+    let wanted: Option<Vec<RefundStatus>> = match (status, refund_statuses) {
+        (Some(status), _) => status.terms("status", &mut violations),
+        (None, Some(statuses)) => statuses.terms("refund_statuses", &mut violations),
+        (None, None) => None,
+    };
+    violations.finish()?;
+    if only_settled != Some(true) {
+        return Ok(wanted);
+    }
+    let mut wanted = wanted.unwrap_or_else(|| vec![RefundStatus::Succeeded]);
+    wanted.retain(|status| *status == RefundStatus::Succeeded);
+    Ok(Some(wanted))
+}
+
 async fn list(
     caller: Caller,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<RefundResponse>>, ApiError> {
     let page = page(query.limit, query.offset)?;
-    let mut violations = Violations::default();
-    let statuses: Option<Vec<RefundStatus>> = match (query.status, query.refund_statuses) {
-        (Some(status), _) => status.terms("status", &mut violations),
-        (None, Some(statuses)) => statuses.terms("refund_statuses", &mut violations),
-        (None, None) => None,
-    };
-    violations.finish()?;
+    let none = query.asks_for_none();
+    let statuses = wanted_statuses(query.status, query.refund_statuses, query.only_settled)?;
+    if none {
+        return Ok(Json(Page::new(Vec::new(), 0, page)));
+    }
     let session = query.checkout_session_id.map(|id| ids::decode("chk", &id));
     // A session that cannot be has no refunds.
     let session = match session {

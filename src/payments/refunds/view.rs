@@ -11,6 +11,9 @@ use crate::{
     tenancy::{EnvironmentId, TenantId},
 };
 
+/// Where all refunds go: back by the gateway that the money came by.
+pub const DESTINATION: &str = "GATEWAY";
+
 /// A refund in answers and in events.
 #[derive(Clone, Debug, Serialize)]
 pub struct RefundResponse {
@@ -33,6 +36,8 @@ pub struct RefundResponse {
     gateway_idempotency_token: RefundId,
     /// Requests to Razorpay so far.
     attempts: i32,
+    /// The compatible API's word for `attempts`.
+    attempt: i32,
     next_attempt_at: Option<DateTime<Utc>>,
     failure_reason: Option<String>,
     initiated_at: Option<DateTime<Utc>>,
@@ -62,12 +67,13 @@ impl RefundResponse {
                 _ => "OTHER",
             },
             reason: refund.reason,
-            refund_destination: "GATEWAY",
+            refund_destination: DESTINATION,
             payment_gateway: PaymentGateway::Razorpay,
             gateway_payment_id: refund.provider_payment_id.clone(),
             gateway_refund_id: refund.gateway_refund_id.clone(),
             gateway_idempotency_token: refund.idempotency_key,
             attempts: refund.attempt_count,
+            attempt: refund.attempt_count,
             next_attempt_at: refund.status.is_open().then_some(refund.next_attempt_at),
             failure_reason: refund.last_error.clone(),
             initiated_at: refund.initiated_at,
