@@ -119,14 +119,18 @@ async fn read_by_external_id(
 ) -> Result<Json<CustomerResponse>, ApiError> {
     // Not UTF-8, or with the one character that Postgres cannot store: no customer is called that.
     let Path(external_id) = external_id.map_err(|_| unknown())?;
-    if external_id.ends_with("/entitlements") {
-        return Err(ApiError::not_implemented("customers.get_customer_entitlements_by_external_id"));
-    }
     if external_id.contains('\0') {
         return Err(unknown());
     }
     let found = store::find_published_by_external_id(&app.pool, caller.scope, &external_id).await?;
-    Ok(Json(CustomerResponse::new(caller, found.ok_or_else(unknown)?)))
+    let missing = || {
+        if external_id.ends_with("/entitlements") {
+            ApiError::not_implemented("customers.get_customer_entitlements_by_external_id")
+        } else {
+            unknown()
+        }
+    };
+    Ok(Json(CustomerResponse::new(caller, found.ok_or_else(missing)?)))
 }
 
 async fn update(

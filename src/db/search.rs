@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{FromRow, Postgres, QueryBuilder, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Error, Pool, RowStatus};
+use super::{Error, Pool};
 use crate::kit::page::{Page, PageRequest};
 
 /// A column that callers may filter and sort by.
@@ -139,7 +139,7 @@ pub struct Criteria {
     /// First by these; then by id, so that pages never overlap. Newest first when empty.
     pub sort: Vec<(Column, Direction)>,
     /// Rows in this state only.
-    pub status: RowStatus,
+    pub status: &'static str,
     /// Created then or later.
     pub created_from: Option<DateTime<Utc>>,
     /// Created then or earlier.
@@ -238,7 +238,7 @@ impl Select {
         let page = criteria.page;
         let order = order_by(&criteria.sort);
         let mut select = self
-            .equals("status", Some(criteria.status.as_str().to_owned()))
+            .equals("status", Some(criteria.status.to_owned()))
             .compare("created_at >=", criteria.created_from)
             .compare("created_at <=", criteria.created_until);
         for filter in criteria.filters {

@@ -9,10 +9,7 @@ use uuid::Uuid;
 
 use super::{ApiError, Violations};
 use crate::{
-    db::{
-        RowStatus,
-        search::{Bind, Column, Criteria, Direction, Filter, Kind, Operator},
-    },
+    db::search::{Bind, Column, Criteria, Direction, Filter, Kind, Operator},
     kit::{
         ids::{self, Id},
         page::PageRequest,
@@ -74,15 +71,13 @@ impl Search {
         PageRequest { limit: limit.unwrap_or(PageRequest::DEFAULT_LIMIT), offset: offset.unwrap_or(0) }
     }
 
-    fn status(&self, violations: &mut Violations) -> RowStatus {
-        match self.status.as_ref().map(Value::as_str) {
-            None | Some(Some("published")) => RowStatus::Published,
-            Some(Some("archived")) => RowStatus::Archived,
-            Some(_) => {
-                violations.add("status", "must be published or archived");
-                RowStatus::Published
-            }
-        }
+    fn status(&self, violations: &mut Violations) -> &'static str {
+        // No row is `deleted`, a word of the compatible API: deleting archives.
+        let words = ["published", "archived", "deleted"];
+        let Some(status) = &self.status else { return words[0] };
+        let found = words.into_iter().find(|word| status.as_str() == Some(word));
+        violations.require(found.is_some(), "status", "must be published, archived or deleted");
+        found.unwrap_or(words[0])
     }
 
     /// A list of `{"field","direction"}`, or a plain field name that `order` directs.
@@ -302,6 +297,13 @@ impl List {
         !self.0.is_empty() && !self.0.iter().any(|item| item.eq_ignore_ascii_case(word))
     }
 
+    /// Without `word`, in whatever letter case.
+    #[must_use]
+    pub fn except(mut self, word: &str) -> Self {
+        self.0.retain(|item| !item.eq_ignore_ascii_case(word));
+        self
+    }
+
     /// Whether it asks for anything at all.
     pub fn asks(&self) -> bool {
         !self.0.is_empty()
@@ -380,7 +382,7 @@ mod tests {
         let criteria = parse(json!({})).unwrap();
         assert_eq!(criteria.page, PageRequest { limit: 50, offset: 0 });
         assert_eq!(criteria.sort, [(COLUMNS[3], Direction::Descending)]);
-        assert_eq!(criteria.status, RowStatus::Published);
+        assert_eq!(criteria.status, "published");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     BillingReason, Invoice, InvoiceId, InvoiceLine, InvoiceType, store,
@@ -60,6 +61,8 @@ struct SearchRequest {
     subscription_customer_id: Option<List>,
     #[serde(default, deserialize_with = "optional_time")]
     finalized_at_gte: Option<DateTime<Utc>>,
+    /// No invoice is voided here: finds none.
+    voided_at_gte: Option<Value>,
     #[serde(default, deserialize_with = "optional_time")]
     period_start_gte: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
@@ -100,6 +103,7 @@ impl SearchRequest {
             due_more_than: self.amount_due_gt,
             remaining_more_than: self.amount_remaining_gt,
             finalized_from: self.finalized_at_gte,
+            voided: self.voided_at_gte.is_some(),
             period_start_from: self.period_start_gte,
             period_start_until: self.period_start_lte,
             period_end_from: self.period_end_gte,

@@ -109,6 +109,8 @@ pub struct Wanted {
     pub due_more_than: Option<Threshold>,
     pub remaining_more_than: Option<Threshold>,
     pub finalized_from: Option<DateTime<Utc>>,
+    /// Nothing matches.
+    pub voided: bool,
     pub period_start_from: Option<DateTime<Utc>>,
     pub period_start_until: Option<DateTime<Utc>>,
     pub period_end_from: Option<DateTime<Utc>>,
@@ -166,8 +168,8 @@ pub async fn search(
     .compare("period_start <=", wanted.period_start_until)
     .compare("period_end >=", wanted.period_end_from)
     .compare("period_end <=", wanted.period_end_until);
-    if wanted.invoice_type.is_some_and(|wanted| wanted != InvoiceType::Subscription) {
-        // Subscriptions are all that is invoiced here.
+    if wanted.voided || wanted.invoice_type.is_some_and(|wanted| wanted != InvoiceType::Subscription) {
+        // Subscriptions are all that is invoiced here, and nothing is voided.
         select = select.condition("false");
     }
     select.fetch::<InvoiceRow>(pool, criteria).await?.try_map(TryInto::try_into)

@@ -445,6 +445,7 @@ async fn invoices_are_found_by_each_filter() {
         (json!({"subscription_customer_id": [inr["customer_id"]]}), vec![inr]),
         (json!({"finalized_at_gte": "2026-11-23T09:30:00Z"}), vec![inr]),
         (json!({"finalized_at_gte": "2027-11-23T09:30:00Z"}), vec![]),
+        (json!({"voided_at_gte": "2026-11-23T09:30:00Z"}), vec![]),
         (json!({"period_start_gte": "2026-11-23T09:31:00Z"}), vec![kwd, jpy]),
         (json!({"period_start_lte": "2026-11-23T09:31:00Z"}), vec![jpy, inr]),
         (json!({"period_end_gte": "2027-01-01T00:00:00Z"}), vec![jpy]),

@@ -166,6 +166,7 @@ async fn the_list_is_narrowed_and_paged_as_other_lists_are() {
     assert_eq!(list(&format!("payment_ids={}", payment.as_str().unwrap())).await.0, ids[1..2]);
     assert_eq!(list(&format!("invoice_ids={}", invoice.as_str().unwrap())).await.0, ids[1..2]);
     assert_eq!(list("payment_ids=nonsense").await.0.len(), 0);
+    assert_eq!(list("refund_statuses=CANCELLED,SUCCEEDED").await.0, newest_first[..1]);
     assert_eq!(list("only_settled=true").await.0, newest_first[..1]);
     assert_eq!(
         list("only_settled=false&gateway=razorpay&refund_destinations=WALLET,GATEWAY").await.0.len(),
@@ -174,6 +175,7 @@ async fn the_list_is_narrowed_and_paged_as_other_lists_are() {
     for nothing in [
         "only_settled=true&refund_statuses=FAILED",
         "gateway=stripe",
+        "refund_statuses=CANCELLED",
         "refund_destinations=WALLET,OUT_OF_BAND",
         "credit_note_ids=cn_1",
     ] {

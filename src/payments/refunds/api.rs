@@ -85,9 +85,14 @@ fn wanted_statuses(
     only_settled: Option<bool>,
 ) -> Result<Option<Vec<RefundStatus>>, ApiError> {
     let mut violations = Violations::default();
+    let mut read = |field: &str, list: List| {
+        let asks = list.asks();
+        // A word of the compatible API that no refund comes to here.
+        list.except("CANCELLED").terms(field, &mut violations).or(asks.then(Vec::new))
+    };
     let wanted: Option<Vec<RefundStatus>> = match (status, refund_statuses) {
-        (Some(status), _) => status.terms("status", &mut violations),
-        (None, Some(statuses)) => statuses.terms("refund_statuses", &mut violations),
+        (Some(status), _) => read("status", status),
+        (None, Some(statuses)) => read("refund_statuses", statuses),
         (None, None) => None,
     };
     violations.finish()?;

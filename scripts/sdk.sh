@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Does the official SDK drive it? The unmodified PyPI package `flexprice` calls every one of its operations on
+# `checkoutd dev`: those that are served with all their fields, filters and errors, the others to be told so
+# (docs/compatibility.md). Everything is on loopback and in a temporary directory. Needs cargo, curl and python3;
+# the package is installed under target/ on the first run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/journey/lib.sh
+
+begin cargo curl python3
+
+step "Build, and the SDK"
+build
+built=$(now)
+tools=$target/sdk
+sdk=flexprice==2.1.43
+# Which one is there is written down last.
+if [ "$(cat "$tools/installed" 2>/dev/null)" != "$sdk" ]; then
+    python3 -m venv --clear "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$sdk"
+    printf '%s\n' "$sdk" >"$tools/installed"
+fi
+python=$tools/venv/bin/python
+export PYTHONDONTWRITEBYTECODE=1
+ready=$(now)
+say "PyPI: $sdk"
+
+step "The table of what is not served, and docs/compatibility.md"
+"$python" scripts/sdk/operations.py --check
+
+step "checkoutd dev, and every operation of the SDK"
+shop=$work/shop
+mkdir -m 711 "$shop"
+# shellcheck disable=SC2119
+start_dev
+"$python" scripts/sdk/run.py "$api" "$key" "$sandbox"
+
+step "Ctrl-C"
+stop_dev
+finished=$(now)
+printf '\nsdk: passed. %s s; before it %s s of build, %s s for the package\n' "$(calculate "$finished - $ready")" \
+    "$(calculate "$built - $from")" "$(calculate "$ready - $built")"
