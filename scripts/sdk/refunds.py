@@ -1,8 +1,6 @@
 """refunds.*: money that came late goes back."""
 
-import time
-
-from shop import check_page, has, is_id
+from shop import check_page, has, is_id, until
 
 REFUND = (
     "id payment_id invoice_id amount settled_amount currency refund_status refund_reason refund_destination "
@@ -44,7 +42,7 @@ def check(shop):
     again = shop.refunds.retry_refund(id=failed.id)
     has(again, *REFUND, id=failed.id)
     assert again.gateway_idempotency_token != failed.gateway_idempotency_token
-    done = until(shop, failed.payment_id, "SUCCEEDED")
+    done = refund_of(shop, failed.payment_id, "SUCCEEDED")
     has(done, settled_amount="499")
     assert done.attempt > failed.attempt, (done.attempt, failed.attempt)
     shop.refused(400, "invalid_operation", shop.refunds.retry_refund, id=back.id)
@@ -56,15 +54,14 @@ def late_payment(shop, customer, plan, status):
     session = shop.new_session(customer.external_id, plan.id)
     shop.checkout.cancel_checkout_session(id=session.id)
     shop.pay(session.id, late=True)
-    return until(shop, session.checkout_payment_id, status)
+    return refund_of(shop, session.checkout_payment_id, status)
 
 
-def until(shop, payment, status):
+def refund_of(shop, payment, status):
     """The payment's refund, once it has this status."""
-    deadline = time.monotonic() + 20
-    while True:
-        found = shop.refunds.list_refunds(payment_ids=[payment]).items
-        if found and found[0].refund_status == status:
-            return found[0]
-        assert time.monotonic() < deadline, f"{payment}: no {status} refund: {found}"
-        time.sleep(0.1)
+
+    def found():
+        page = shop.refunds.list_refunds(payment_ids=[payment], refund_statuses=[status])
+        return page.items and page.items[0]
+
+    return until(found, f"a refund of {payment} is {status}")

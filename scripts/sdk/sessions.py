@@ -3,6 +3,7 @@
 import datetime
 
 from flexprice import models
+from journey import poll
 from shop import has, is_now, order
 
 
@@ -74,8 +75,7 @@ def check_open_sessions_end(shop, customer, plan):
     is_now(session.cancelled_at)
     session = shop.new_session(customer.external_id, plan.id)
     shop.at_sandbox("POST", f"links/{session.id}/cancel", {})
-    shop.at_sandbox("POST", "webhooks/flush", {})
-    session = shop.checkout.get_checkout_session(id=session.id)
+    session = poll(shop, session.id)
     has(session, "failure_reason", checkout_status="failed", terminal=True, next_poll_after_ms=0)
 
 

@@ -227,6 +227,15 @@ def is_now(time):
     assert abs(age) < datetime.timedelta(minutes=2), time
 
 
+def until(look, what):
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + 30
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"timed out: {what}"
+        time.sleep(0.1)
+    return found
+
+
 def request(method, url, body=None, key=None):
     """JSON without the SDK, for what it has no operation for."""
     headers = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
