@@ -1,13 +1,9 @@
 //! `/v1/subscriptions`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     SubscriptionId, SubscriptionStatus, store,
@@ -18,13 +14,22 @@ use crate::{
     catalog::{BillingPeriod, PlanId},
     customers::{self, CustomerId},
     db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, List, Named, Search, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time,
+    },
     kit::page::Page,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/subscriptions/search", post(search)).route("/subscriptions/{id}", get(read))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/subscriptions/search",
+            post_with(search, doc("query_subscription", "Search subscriptions", &[])),
+        )
+        .api_route("/subscriptions/{id}", get_with(read, doc("get_subscription", "Get a subscription", &[])))
 }
 
 async fn read(
@@ -39,7 +44,8 @@ async fn read(
     Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchSubscriptionsRequest")]
 struct SearchRequest {
     customer_id: Option<List>,
     customer_ids: Option<List>,
@@ -50,11 +56,17 @@ struct SearchRequest {
     billing_period: Option<List>,
     #[serde(default, deserialize_with = "optional_time")]
     active_at: Option<DateTime<Utc>>,
+    /// Who is sent the invoices: the customer itself.
     invoicing_customer_ids: Option<List>,
+    /// No subscription has a parent: finds none.
     parent_subscription_ids: Option<List>,
+    /// All are `standalone`.
     subscription_type: Option<List>,
+    /// All are `RECURRING`.
     billing_cadence: Option<List>,
-    trial_end_due_lte: Option<Value>,
+    /// No subscription has a trial: finds none.
+    #[serde(default, deserialize_with = "optional_time")]
+    trial_end_due_lte: Option<DateTime<Utc>>,
     with_line_items: Option<bool>,
     #[serde(flatten)]
     search: Search,

@@ -1,11 +1,8 @@
 //! `/v1/refunds`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -15,18 +12,32 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Caller, IdPath, List, Named, Query, Violations, optional_time, page},
+    http::{
+        ApiError, Caller, IdPath, List, Named, Query, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time, page,
+    },
     invoices::InvoiceId,
     kit::{ids, page::Page},
     payments::PaymentId,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/refunds", get(list))
-        .route("/refunds/{id}", get(read))
-        .route("/refunds/{id}/retry", post(retry_now))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/refunds", get_with(list, doc("list_refunds", "List refunds", &[])))
+        .api_route("/refunds/{id}", get_with(read, doc("get_refund", "Get a refund", &[])))
+        .api_route(
+            "/refunds/{id}/retry",
+            post_with(
+                retry_now,
+                doc(
+                    "retry_refund",
+                    "Try a failed refund again",
+                    &[(400, "the refund is not waiting to be tried again")],
+                ),
+            ),
+        )
 }
 
 async fn read(
@@ -48,7 +59,7 @@ async fn retry_now(
     Ok(Json(RefundResponse::new(&refund)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
     status: Option<List>,
     /// The compatible API's name for `status`.
@@ -56,8 +67,11 @@ struct ListQuery {
     checkout_session_id: Option<String>,
     payment_ids: Option<List>,
     invoice_ids: Option<List>,
+    /// No refund is of a credit note: finds none.
     credit_note_ids: Option<List>,
+    /// All are `GATEWAY`.
     refund_destinations: Option<List>,
+    /// All are at `razorpay`.
     gateway: Option<String>,
     /// Only those whose money is back: `SUCCEEDED`.
     only_settled: Option<bool>,
