@@ -26,6 +26,10 @@ use crate::app::App;
 pub fn router(app: App) -> Router {
     let v1 = Router::new()
         .merge(crate::tenancy::api::router())
+        .merge(crate::tenancy::key_api::router())
+        .merge(crate::tenancy::environment_api::router())
+        .merge(crate::tenancy::me_api::router())
+        .merge(crate::tenancy::integration_api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
         .merge(crate::checkout::api::router())

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod answers;
+mod api_keys;
 mod architecture;
 mod auth;
 mod catalog;
@@ -19,6 +20,7 @@ mod deliveries;
 mod doctor;
 mod egress;
 mod endpoint_health;
+mod environments;
 mod event_log;
 mod health;
 mod inbox;
