@@ -30,6 +30,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::tenancy::environment_api::router())
         .merge(crate::tenancy::me_api::router())
         .merge(crate::tenancy::integration_api::router())
+        .merge(crate::settings::api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
         .merge(crate::checkout::api::router())

@@ -37,6 +37,7 @@ mod replicas;
 mod return_page;
 mod session_bodies;
 mod session_input;
+mod settings;
 mod settle;
 mod shutdown;
 mod support;
