@@ -110,11 +110,13 @@ async fn create(
 ) -> Result<(StatusCode, Json<CreatedKeyResponse>), ApiError> {
     let mut violations = Violations::default();
     check_name(&mut violations, "name", Some(&request.name), 255);
-    violations.require(
-        request.key_type == KeyType::PrivateKey,
-        "type",
-        "is not supported unless it is private_key",
-    );
+    match request.key_type {
+        KeyType::PrivateKey => {}
+        KeyType::PublishableKey => {
+            violations.add("type", "publishable_key is not supported; use private_key")
+        }
+        KeyType::Integration => violations.add("type", "integration is not supported; use private_key"),
+    }
     let is_ahead = request.expires_at.is_none_or(|expires_at| expires_at > app.clock.now());
     violations.require(is_ahead, "expires_at", "must be in the future");
     violations.require(request.service_account_id.is_none(), "service_account_id", "is not supported");
