@@ -14,6 +14,7 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
+mod currencies;
 mod customers;
 mod database_faults;
 mod deliveries;
