@@ -1,30 +1,42 @@
 //! `/v1/settings/{key}`: settings of the caller's environment.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::setting::{self, Setting, SettingKey, SettingValue};
+use super::setting::{self, CheckoutConfig, Setting, SettingKey, SettingValue};
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath},
+    http::{
+        ApiError, Body, Caller, IdPath,
+        openapi::{ApiRouter, doc, get_with},
+    },
     tenancy::{EnvironmentId, TenantId},
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/settings/{key}", get(read).put(update).delete(reset))
+pub fn router() -> ApiRouter<App> {
+    let not_here = [(501, "a setting of the compatible API that this service does not have")];
+    let read_only = [(501, "a setting that can only be read here, or that this service does not have")];
+    ApiRouter::new().api_route(
+        "/settings/{key}",
+        get_with(read, doc("get_setting", "Get a setting of the environment", &not_here))
+            .put_with(update, doc("update_setting", "Change a setting of the environment", &read_only))
+            .delete_with(reset, doc("delete_setting", "Go back to a setting's default", &read_only)),
+    )
 }
 
 /// A setting's new value.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct UpdateSettingRequest {
-    /// Of `checkout_config`: `{"session_ttl_seconds": 1800}`.
+    /// Of `checkout_config`, the only one that can be changed.
+    #[schemars(with = "CheckoutConfig")]
     value: Option<Map<String, Value>>,
 }
 
 /// A setting as it applies now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct SettingResponse {
     /// `checkout_config` or `invoice_config`.
     key: &'static str,

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -81,7 +82,7 @@ impl Named for SettingKey {
 }
 
 /// What a setting says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SettingValue {
     /// Of `checkout_config`.
@@ -91,14 +92,15 @@ pub enum SettingValue {
 }
 
 /// How checkout sessions of the environment are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CheckoutConfig {
     /// How long a customer has to pay: 1 to 86,400 seconds. For sessions that are made from now on.
+    #[schemars(range(min = 1, max = 86_400))]
     session_ttl_seconds: i64,
 }
 
 /// How invoices are numbered: `INV-202611-00001`. The counter is the environment's and goes on over the months.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct InvoiceConfig {
     /// Stands first.
     prefix: &'static str,

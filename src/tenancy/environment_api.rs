@@ -1,24 +1,41 @@
 //! `/v1/environments`: the environments of the caller's tenant.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Environment, EnvironmentId, Mode, Scope, environment, environment_store as store, webhook_url};
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Query, Violations, check_name, page},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Violations, check_name,
+        openapi::{ApiRouter, doc, get_with},
+        page,
+    },
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/environments", get(list).post(create))
-        .route("/environments/{id}", get(read).put(rename))
+pub fn router() -> ApiRouter<App> {
+    let not_live =
+        [(403, "a key of a development environment cannot make or change a production environment")];
+    ApiRouter::new()
+        .api_route(
+            "/environments",
+            get_with(list, doc("list_environments", "List the tenant's environments", &[])).post_with(
+                create,
+                doc("create_environment", "Make an environment with its first API key", &not_live),
+            ),
+        )
+        .api_route(
+            "/environments/{id}",
+            get_with(read, doc("get_environment", "Get an environment", &[]))
+                .put_with(rename, doc("update_environment", "Rename an environment", &not_live)),
+        )
 }
 
 /// What an environment is for; the compatible API's word for its mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum EnvironmentType {
     /// Mode `test`: Razorpay's test keys, no real money.
@@ -46,9 +63,10 @@ impl EnvironmentType {
 }
 
 /// An environment to make.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CreateEnvironmentRequest {
-    /// 1 to 255 characters.
+    /// For people.
+    #[schemars(length(min = 1, max = 255))]
     name: String,
     /// A key of a development environment can make only those.
     #[serde(rename = "type")]
@@ -56,9 +74,10 @@ struct CreateEnvironmentRequest {
 }
 
 /// An environment's new name.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct UpdateEnvironmentRequest {
-    /// 1 to 255 characters.
+    /// For people.
+    #[schemars(length(min = 1, max = 255))]
     name: String,
     /// May be repeated, but not changed.
     #[serde(rename = "type")]
@@ -66,7 +85,7 @@ struct UpdateEnvironmentRequest {
 }
 
 /// An environment of the tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EnvironmentResponse {
     id: EnvironmentId,
     name: String,
@@ -92,7 +111,7 @@ impl From<Environment> for EnvironmentResponse {
 }
 
 /// An environment that was just made, with its first key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct CreatedEnvironmentResponse {
     #[serde(flatten)]
     environment: EnvironmentResponse,
@@ -103,7 +122,7 @@ struct CreatedEnvironmentResponse {
 }
 
 /// One page of the tenant's environments, the newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EnvironmentListResponse {
     environments: Vec<EnvironmentResponse>,
     /// Environments on all pages.
@@ -123,7 +142,7 @@ async fn create(
     caller: Caller,
     State(app): State<App>,
     Body(request): Body<CreateEnvironmentRequest>,
-) -> Result<(StatusCode, Json<CreatedEnvironmentResponse>), ApiError> {
+) -> Result<Created<CreatedEnvironmentResponse>, ApiError> {
     let mut violations = Violations::default();
     check_name(&mut violations, "name", Some(&request.name), 255);
     violations.finish()?;
@@ -136,12 +155,16 @@ async fn create(
         api_key,
         webhook_url: webhook_url(&app, scope),
     };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok(Created(created))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
+    /// Items on a page; 50 if not given.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    /// Items to pass over.
+    #[schemars(range(min = 0))]
     offset: Option<i64>,
 }
 

@@ -1,28 +1,35 @@
 //! `/v1/integrations/config`: which providers are connected, and what goes over such a connection.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ConnectionId, connection::Connection, store};
 use crate::{
     app::App,
-    http::{ApiError, Caller},
+    http::{
+        ApiError, Caller,
+        openapi::{ApiRouter, doc, get_with},
+    },
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/integrations/config", get(read))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new().api_route(
+        "/integrations/config",
+        get_with(read, doc("get_integration_config", "List the connected providers", &[])),
+    )
 }
 
 /// The connected providers of the caller's environment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct IntegrationsResponse {
     /// Empty until there is a connection.
     integrations: Vec<IntegrationResponse>,
 }
 
 /// A connected provider.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct IntegrationResponse {
     /// Always `razorpay`.
     provider: &'static str,
@@ -35,14 +42,14 @@ struct IntegrationResponse {
 }
 
 /// What is exchanged with a provider, by kind of object.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 struct SyncConfig {
     /// Payments come in; no invoices, customers or plans are kept at the provider.
     payment: SyncDirections,
 }
 
 /// Which ways one kind of object goes.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 struct SyncDirections {
     /// From the provider to this service.
     inbound: bool,

@@ -1,7 +1,8 @@
 //! `/v1/secrets/api/keys`: API keys of the caller's environment. A key is shown once, when it is made.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, extract::State, response::NoContent};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,21 +13,35 @@ use super::{
 use crate::{
     app::App,
     db::RowStatus,
-    http::{ApiError, Body, Caller, IdPath, Query, Violations, check_name, optional_time, page},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, Query, Violations, check_name,
+        openapi::{ApiRouter, delete_with, doc, get_with},
+        optional_time, page,
+    },
     kit::page::Page,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/secrets/api/keys", get(list).post(create))
-        .route("/secrets/api/keys/{id}", axum::routing::delete(revoke))
+pub fn router() -> ApiRouter<App> {
+    let own = [(400, "a key cannot revoke itself")];
+    ApiRouter::new()
+        .api_route(
+            "/secrets/api/keys",
+            get_with(list, doc("list_api_keys", "List API keys", &[]))
+                .post_with(create, doc("create_api_key", "Make an API key, which is shown once", &[])),
+        )
+        .api_route(
+            "/secrets/api/keys/{id}",
+            delete_with(revoke, doc("delete_api_key", "Revoke an API key at once", &own)),
+        )
 }
 
 /// An API key to make.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateApiKeyRequest")]
 struct CreateKeyRequest {
-    /// What it is for: 1 to 255 characters.
+    /// What it is for.
+    #[schemars(length(min = 1, max = 255))]
     name: String,
     /// `private_key`; the others are not supported.
     #[serde(rename = "type")]
@@ -39,8 +54,9 @@ struct CreateKeyRequest {
 }
 
 /// What a key is for. A `publishable_key` would be for browsers, an `integration` for a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ApiKeyType")]
 enum KeyType {
     PrivateKey,
     PublishableKey,
@@ -48,7 +64,8 @@ enum KeyType {
 }
 
 /// An API key, without its text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyResponse")]
 struct KeyResponse {
     id: KeyId,
     name: String,
@@ -96,7 +113,8 @@ impl KeyResponse {
 }
 
 /// A key that was just made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CreatedApiKeyResponse")]
 struct CreatedKeyResponse {
     secret: KeyResponse,
     /// The key's text. It is shown here and never again: only a hash of it is kept.
@@ -107,7 +125,7 @@ async fn create(
     caller: Caller,
     State(app): State<App>,
     Body(request): Body<CreateKeyRequest>,
-) -> Result<(StatusCode, Json<CreatedKeyResponse>), ApiError> {
+) -> Result<Created<CreatedKeyResponse>, ApiError> {
     let mut violations = Violations::default();
     check_name(&mut violations, "name", Some(&request.name), 255);
     match request.key_type {
@@ -124,14 +142,19 @@ async fn create(
     let (id, name) = (app.ids.next(), request.name);
     let (key, api_key) = key::create(&app, caller.scope, caller.mode, id, name, request.expires_at).await?;
     tracing::info!(key.id = %id, actor.id = %caller.key, "an API key was made");
-    Ok((StatusCode::CREATED, Json(CreatedKeyResponse { secret: KeyResponse::new(caller, key), api_key })))
+    Ok(Created(CreatedKeyResponse { secret: KeyResponse::new(caller, key), api_key }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
+    /// Items on a page; 50 if not given.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    /// Items to pass over.
+    #[schemars(range(min = 0))]
     offset: Option<i64>,
     /// `published` if not given, or `archived`: the revoked ones.
+    #[schemars(with = "Option<RowStatus>")]
     status: Option<String>,
 }
 
@@ -154,7 +177,7 @@ async fn revoke(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<KeyId>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     key::revoke(&app, caller.scope, caller.key, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

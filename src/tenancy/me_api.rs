@@ -2,23 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{EnvironmentId, KeyId, Mode, TenantId, key_store as store};
 use crate::{
     app::App,
-    http::{ApiError, Caller},
+    http::{
+        ApiError, Caller,
+        openapi::{ApiRouter, doc, get_with},
+    },
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/users/me", get(me))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new().api_route("/users/me", get_with(me, doc("get_user_info", "Get the caller", &[])))
 }
 
 /// The caller: an API key, which is a service account of its own.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct UserResponse {
     /// The key's record, as in the list of keys.
     id: KeyId,
@@ -41,7 +45,7 @@ struct UserResponse {
 }
 
 /// The merchant that the caller acts for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TenantResponse {
     id: TenantId,
     name: String,

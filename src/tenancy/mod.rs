@@ -51,7 +51,7 @@ pub struct Scope {
 }
 
 /// Whether an environment moves real money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Razorpay's test keys, http webhook targets where allowed.
