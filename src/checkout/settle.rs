@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app::App,
     db::{self, TransactError, Tx},
+    invoices,
     kit::checkpoint,
     payments::{self, Fate, ProviderPayment},
     tenancy::Scope,
@@ -287,7 +288,7 @@ impl Step<'_> {
         self.session.cancelled_at = None;
         self.session.payment_status = "SUCCEEDED".into();
         self.advance(Status::Completed);
-        let prefix = format!("INV-{}-", self.now.format("%Y%m"));
+        let prefix = invoices::number_prefix(self.now);
         let applied = Applied {
             provider_payment_id: &payment.provider_payment_id,
             invoice_prefix: &prefix,

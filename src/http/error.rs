@@ -118,6 +118,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, message)
     }
 
+    /// 501: part of the compatible API, but not of this service. `what` is its name.
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            ErrorCode::NotImplemented,
+            format!("{what} is not supported by this service"),
+        )
+    }
+
     /// 413 with the limit in bytes.
     pub fn too_large(limit_bytes: usize) -> Self {
         Self::new(

@@ -47,6 +47,11 @@ fn described() -> ApiRouter<App> {
     openapi::begin();
     let v1 = ApiRouter::new()
         .merge(crate::tenancy::api::router())
+        .merge(crate::tenancy::key_api::router())
+        .merge(crate::tenancy::environment_api::router())
+        .merge(crate::tenancy::me_api::router())
+        .merge(crate::tenancy::integration_api::router())
+        .merge(crate::settings::api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
         .merge(crate::checkout::api::router())

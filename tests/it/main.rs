@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod answers;
+mod api_keys;
 mod architecture;
 mod auth;
 mod catalog;
@@ -13,12 +14,14 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
+mod currencies;
 mod customers;
 mod database_faults;
 mod deliveries;
 mod doctor;
 mod egress;
 mod endpoint_health;
+mod environments;
 mod event_log;
 mod health;
 mod inbox;
@@ -36,6 +39,7 @@ mod replicas;
 mod return_page;
 mod session_bodies;
 mod session_input;
+mod settings;
 mod settle;
 mod shutdown;
 mod support;

@@ -49,6 +49,12 @@ const DRAFTS: [(&str, &str); 4] = [
     ("customer_id", "get_customer"),
 ];
 
+/// Where an answer has the id that its links take, if not in its usual place.
+const IDS: [(&str, &str); 2] = [
+    ("create_api_key", "$response.body#/secret/id"),
+    ("list_environments", "$response.body#/environments/0/id"),
+];
+
 /// The document as it is published, of the one that the routes' types make.
 pub fn polish(mut document: Value) -> Value {
     document["info"] = json!({
@@ -222,6 +228,8 @@ fn link(paths: &mut BTreeMap<String, Value>) {
                 }
                 _ => continue,
             };
+            let own = IDS.iter().find(|(name, _)| operation["operationId"] == *name);
+            let id = own.map_or(id, |(_, place)| *place);
             let mut links = Map::new();
             for (target, _, target_id) in &all {
                 let below = target.strip_prefix(collection).and_then(|rest| rest.strip_prefix("/{"));
