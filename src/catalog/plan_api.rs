@@ -22,7 +22,7 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, IdPath, List, Named, Search, Violations, check_length, check_name,
+        ApiError, Body, Caller, IdPath, List, Named, Reserved, Search, Violations, check_length, check_name,
         metadata_violations,
     },
     kit::page::Page,
@@ -103,6 +103,7 @@ impl PlanResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<PlanRequest>,
 ) -> Result<(StatusCode, Json<PlanResponse>), ApiError> {
     let mut violations = Violations::default();
@@ -116,7 +117,12 @@ async fn create(
         display_order: request.display_order,
         metadata: Value::Object(request.metadata.unwrap_or_default()),
     };
-    let plan = plan::create(&app, caller.scope, new).await?;
+    let find = async |id| Ok(super::find_plan(&app, caller.scope, id).await?);
+    let make = async |id| plan::create(&app, caller.scope, id, new).await;
+    let plan = reserved.once(&app.ids, find, make).await?;
+    if reserved.is_later() {
+        return Ok((StatusCode::CREATED, with_prices(&app, caller, plan).await?));
+    }
     Ok((StatusCode::CREATED, Json(PlanResponse::new(caller, plan, Some(Vec::new())))))
 }
 

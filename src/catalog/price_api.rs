@@ -21,7 +21,7 @@ use super::{
 use crate::{
     app::App,
     db::{RowStatus, search::Column},
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{ApiError, Body, Caller, IdPath, List, Named, Reserved, Search, Violations, optional_time},
     kit::{money::Money, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
@@ -146,9 +146,12 @@ impl PriceResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<PriceResponse>), ApiError> {
-    let price = price::create(&app, caller.scope, request.parse()?).await?;
+    let find = async |id| Ok(super::find_price(&app, caller.scope, id).await?);
+    let make = async |id| price::create(&app, caller.scope, id, request.parse()?).await;
+    let price = reserved.once(&app.ids, find, make).await?;
     Ok((StatusCode::CREATED, Json(PriceResponse::new(caller, price))))
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::App,
     db::{RowStatus, search::Column},
-    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Search},
+    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Reserved, Search},
     kit::{money::Currency, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
@@ -93,10 +93,13 @@ impl CustomerResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CustomerRequest>,
 ) -> Result<(StatusCode, Json<CustomerResponse>), ApiError> {
-    let profile = Profile::new(request.parse_new()?);
-    let customer = customer::create(&app, caller.scope, profile).await?;
+    let (app, scope) = (&app, caller.scope);
+    let find = async |id| Ok(super::find(app, scope, id).await?);
+    let make = async |id| customer::create(app, scope, id, Profile::new(request.parse_new()?)).await;
+    let customer = reserved.once(&app.ids, find, make).await?;
     Ok((StatusCode::CREATED, Json(CustomerResponse::new(caller, customer))))
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Violations, metadata_violations},
+    http::{ApiError, Body, Caller, IdPath, Named, Reserved, Violations, metadata_violations},
     kit::page::{Page, PageRequest},
 };
 
@@ -84,6 +84,7 @@ impl ConnectionResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<ConnectionResponse>), ApiError> {
     let mut violations = Violations::default();
@@ -102,7 +103,10 @@ async fn create(
         webhook_secret: secrets.webhook_secret,
     };
     let metadata = Value::Object(metadata);
-    let connection = connection::create(&app, caller.scope, request.name, &credentials, metadata).await?;
+    let (app, scope) = (&app, caller.scope);
+    let find = async |id| Ok(store::find_connection(&app.pool, scope, id).await?);
+    let make = async |id| connection::create(app, scope, id, request.name, &credentials, metadata).await;
+    let connection = reserved.once(&app.ids, find, make).await?;
     Ok((StatusCode::CREATED, Json(ConnectionResponse::new(caller, connection))))
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Query, Violations, given, page},
+    http::{ApiError, Body, Caller, IdPath, Query, Reserved, Violations, given, page},
     kit::page::Page,
 };
 
@@ -52,6 +52,7 @@ struct EndpointRequest {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<EndpointRequest>,
 ) -> Result<(StatusCode, Json<EndpointResponse>), ApiError> {
     let mut violations = Violations::default();
@@ -66,7 +67,9 @@ async fn create(
         max_concurrency: change.max_concurrency.unwrap_or(DEFAULT_CONCURRENCY),
         rate_limit_per_second: change.rate_limit_per_second.flatten(),
     };
-    let (endpoint, secret) = endpoint::create(&app, caller.scope, new).await?;
+    let find = |id| endpoint::find_with_secret(&app, caller.scope, id);
+    let make = |id| endpoint::create(&app, caller.scope, id, new);
+    let (endpoint, secret) = reserved.once(&app.ids, find, make).await?;
     let created = respond(&app, caller, endpoint).await?.with_secret(&secret);
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -124,9 +127,10 @@ async fn delete(
 async fn rotate_secret(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<EndpointId>,
 ) -> Result<Json<EndpointResponse>, ApiError> {
-    let (endpoint, secret) = endpoint::rotate_secret(&app, caller.scope, id).await?;
+    let (endpoint, secret) = endpoint::rotate_secret(&app, caller.scope, id, reserved).await?;
     Ok(Json(respond(&app, caller, endpoint).await?.with_secret(&secret)))
 }
 

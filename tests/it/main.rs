@@ -13,6 +13,8 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
+#[cfg(debug_assertions)]
+mod crash_idempotency;
 mod customers;
 mod database_faults;
 mod deliveries;
@@ -21,12 +23,14 @@ mod egress;
 mod endpoint_health;
 mod event_log;
 mod health;
+mod idempotency;
 mod inbox;
 mod journey;
 mod listen;
 mod metrics;
 mod money;
 mod provider;
+mod rate_limits;
 mod razorpay_webhook;
 mod reads;
 mod reconcile;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Caller, IdPath, List, Named, Query, Violations, optional_time, page},
+    http::{ApiError, Caller, IdPath, List, Named, Query, Reserved, Violations, optional_time, page},
     invoices::InvoiceId,
     kit::{ids, page::Page},
     payments::PaymentId,
@@ -42,9 +42,10 @@ async fn read(
 async fn retry_now(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<RefundId>,
 ) -> Result<Json<RefundResponse>, ApiError> {
-    let refund = retry::retry(&app, caller.scope, id).await?;
+    let refund = retry::retry(&app, caller.scope, id, reserved).await?;
     Ok(Json(RefundResponse::new(&refund)))
 }
 
