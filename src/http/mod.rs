@@ -1,5 +1,6 @@
 //! HTTP in: the router and its layers, the error envelope, extractors, authentication, idempotency and rate limits.
 
+mod answer;
 mod auth;
 mod error;
 mod extract;
@@ -7,13 +8,17 @@ mod fields;
 mod health;
 pub mod idempotency;
 mod layers;
+pub mod openapi;
 mod rate_limit;
 mod search;
 mod server;
 mod validate;
 
-use axum::{Router, middleware::from_fn_with_state, routing::get};
+use std::sync::OnceLock;
 
+use axum::{Router, body::Bytes, middleware::from_fn_with_state};
+
+pub use answer::{Accepted, Created, Message};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
@@ -23,11 +28,34 @@ pub use search::{List, Search};
 pub use server::{Bound, bind, serve};
 pub use validate::{metadata_violations, page, page_limit};
 
+use openapi::ApiRouter;
+
 use crate::app::App;
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let v1 = Router::new()
+    let gate = rate_limit::Gate::new(app.clone());
+    let guard = |keyed: ApiRouter<App>| {
+        keyed
+            // Inside the next layer, which knows the caller.
+            .route_layer(from_fn_with_state(app.clone(), idempotency::once))
+            .route_layer(from_fn_with_state(gate, rate_limit::admit))
+    };
+    let (routes, _) = openapi::finish(described(guard));
+    let routes = routes
+        .merge(openapi::page::router())
+        .merge(crate::checkout::return_page::router())
+        .merge(crate::metrics::api::router())
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .with_state(app);
+    layers::apply(routes)
+}
+
+/// Everything that the description of the API has. `guard` stands before all that takes an API key.
+fn described(guard: impl FnOnce(ApiRouter<App>) -> ApiRouter<App>) -> ApiRouter<App> {
+    openapi::begin();
+    let keyed = ApiRouter::new()
         .merge(crate::tenancy::api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
@@ -35,20 +63,18 @@ pub fn router(app: App) -> Router {
         .merge(crate::subscriptions::api::router())
         .merge(crate::invoices::api::router())
         .merge(crate::payments::api::router())
-        .merge(crate::webhooks::api::router())
-        // Inside the next layer, which knows the caller.
-        .route_layer(from_fn_with_state(app.clone(), idempotency::once))
-        .route_layer(from_fn_with_state(rate_limit::Gate::new(app.clone()), rate_limit::admit))
-        // Razorpay has no key of ours, and is not held up.
-        .merge(crate::inbox::api::router().with_state(app.on_reserved()));
-    let routes = Router::new()
-        .nest("/v1", v1)
-        .merge(crate::checkout::return_page::router())
-        .merge(crate::metrics::api::router())
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .fallback(error::unknown_route)
-        .method_not_allowed_fallback(error::wrong_method)
-        .with_state(app);
-    layers::apply(routes)
+        .merge(crate::webhooks::api::router());
+    // Razorpay has no key of ours, and is not held up.
+    let v1 = guard(keyed).merge(crate::inbox::api::router());
+    ApiRouter::new().nest("/v1", v1).merge(health::router())
+}
+
+/// The description of the API, as JSON: the same for every process of a version.
+pub fn document() -> Bytes {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let describe = || {
+        let (_, document) = openapi::finish(described(|keyed| keyed));
+        Bytes::from(format!("{document:#}"))
+    };
+    DOCUMENT.get_or_init(describe).clone()
 }

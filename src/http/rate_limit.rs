@@ -319,7 +319,7 @@ mod tests {
     fn failures_are_counted_by_address_for_a_minute() {
         let failures = Failures::new(NonZeroU32::new(3).expect("not zero"));
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let at = |seconds| Duration::from_secs(1_000_000 + seconds);
+        let at = |seconds: u64| Duration::from_secs(1_000_000 + seconds);
         for second in 0..3 {
             assert_eq!(failures.count(one, at(second)), None);
         }

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -19,14 +16,20 @@ use crate::{
     app::App,
     customers::{self, CustomerId, CustomerResponse},
     db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, List, Named, Search, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time,
+    },
     kit::{money::Currency, page::Page},
     subscriptions::SubscriptionId,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/invoices/search", post(search)).route("/invoices/{id}", get(read))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/invoices/search", post_with(search, doc("query_invoice", "Search invoices", &[])))
+        .api_route("/invoices/{id}", get_with(read, doc("get_invoice", "Get an invoice", &[])))
 }
 
 async fn read(
@@ -42,7 +45,8 @@ async fn read(
     Ok(Json(InvoiceResponse::new(caller, invoice, Some(lines), customer)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchInvoicesRequest")]
 struct SearchRequest {
     customer_id: Option<List>,
     external_customer_id: Option<String>,
@@ -54,8 +58,10 @@ struct SearchRequest {
     billing_reason: Option<BillingReason>,
     currency: Option<String>,
     #[serde(default, deserialize_with = "optional_threshold")]
+    #[schemars(with = "Option<f64>")]
     amount_due_gt: Option<Threshold>,
     #[serde(default, deserialize_with = "optional_threshold")]
+    #[schemars(with = "Option<f64>")]
     amount_remaining_gt: Option<Threshold>,
     #[serde(default, deserialize_with = "optional_time")]
     period_start_gte: Option<DateTime<Utc>>,

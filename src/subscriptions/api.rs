@@ -1,11 +1,8 @@
 //! `/v1/subscriptions`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -17,13 +14,22 @@ use crate::{
     catalog::{BillingPeriod, PlanId},
     customers::{self, CustomerId},
     db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, List, Named, Search, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time,
+    },
     kit::page::Page,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/subscriptions/search", post(search)).route("/subscriptions/{id}", get(read))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/subscriptions/search",
+            post_with(search, doc("query_subscription", "Search subscriptions", &[])),
+        )
+        .api_route("/subscriptions/{id}", get_with(read, doc("get_subscription", "Get a subscription", &[])))
 }
 
 async fn read(
@@ -38,7 +44,8 @@ async fn read(
     Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchSubscriptionsRequest")]
 struct SearchRequest {
     customer_id: Option<List>,
     customer_ids: Option<List>,

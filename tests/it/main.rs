@@ -29,6 +29,7 @@ mod journey;
 mod listen;
 mod metrics;
 mod money;
+mod openapi;
 mod provider;
 mod rate_limits;
 mod razorpay_webhook;

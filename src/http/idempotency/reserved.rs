@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, future::Future};
 
+use aide::OperationInput;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -55,7 +56,7 @@ impl Reserved {
     /// Makes an object once, however often the request runs: what an earlier run made is found by its id.
     ///
     /// # Errors
-    /// Those of `find` and `make`; 404 when what an earlier run made was deleted meanwhile.
+    /// Those of `find` and `make`; 409 when what an earlier run made was deleted meanwhile.
     pub async fn once<T, I, F, M>(
         self,
         ids: &Ids,
@@ -96,10 +97,8 @@ fn is_taken(error: &ApiError) -> bool {
 }
 
 fn deleted() -> ApiError {
-    ApiError::not_found_any_more(
-        "made_and_deleted",
-        "what this request made under its Idempotency-Key was deleted",
-    )
+    ApiError::already_exists("what this request made under its Idempotency-Key was deleted")
+        .detail("reason", "made_and_deleted")
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Reserved {
@@ -109,6 +108,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Reserved {
         Ok(parts.extensions.get().copied().unwrap_or_default())
     }
 }
+
+/// The header is described for every POST, whether its handler takes this or not.
+impl OperationInput for Reserved {}
 
 #[cfg(test)]
 mod tests {
