@@ -15,6 +15,8 @@ mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
 mod currencies;
+#[cfg(debug_assertions)]
+mod crash_idempotency;
 mod customers;
 mod database_faults;
 mod deliveries;
@@ -24,6 +26,7 @@ mod endpoint_health;
 mod environments;
 mod event_log;
 mod health;
+mod idempotency;
 mod inbox;
 mod journey;
 mod listen;
@@ -31,6 +34,7 @@ mod metrics;
 mod money;
 mod openapi;
 mod provider;
+mod rate_limits;
 mod razorpay_webhook;
 mod reads;
 mod reconcile;
