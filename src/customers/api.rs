@@ -20,7 +20,7 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, Created, IdPath, List, Named, Query, Search,
+        ApiError, Body, Caller, Created, IdPath, List, Named, Query, Reserved, Search,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
     kit::{money::Currency, page::Page},
@@ -147,10 +147,13 @@ struct CreateRequest(CustomerRequest);
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(CreateRequest(request)): Body<CreateRequest>,
 ) -> Result<Created<CustomerResponse>, ApiError> {
-    let profile = Profile::new(request.parse_new()?);
-    let customer = customer::create(&app, caller.scope, profile).await?;
+    let (app, scope) = (&app, caller.scope);
+    let find = async |id| Ok(super::find(app, scope, id).await?);
+    let make = async |id| customer::create(app, scope, id, Profile::new(request.parse_new()?)).await;
+    let customer = reserved.once(&app.ids, find, make).await?;
     Ok(Created(CustomerResponse::new(caller, customer)))
 }
 
@@ -176,7 +179,7 @@ async fn read_by_external_id(
     let found = store::find_published_by_external_id(&app.pool, caller.scope, &external_id).await?;
     let missing = || {
         if external_id.ends_with("/entitlements") {
-            ApiError::not_implemented("customers.get_customer_entitlements_by_external_id")
+            ApiError::operation_not_supported("customers.get_customer_entitlements_by_external_id")
         } else {
             unknown()
         }

@@ -26,7 +26,7 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
 pub fn router() -> Router<App> {
     let rows = rows().filter(|(_, path, _)| !path.starts_with(BY_EXTERNAL_ID));
     rows.fold(Router::new(), |router, (method, path, name)| {
-        let answer = move |_: Caller| async move { ApiError::not_implemented(name) };
+        let answer = move |_: Caller| async move { ApiError::operation_not_supported(name) };
         router.route(path, on(filter(method), answer))
     })
 }

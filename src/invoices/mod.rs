@@ -2,11 +2,13 @@
 
 pub mod api;
 mod invoice;
+mod number;
 mod store;
 mod threshold;
 mod view;
 
 pub use invoice::{BillingReason, Invoice, InvoiceLine, InvoiceStatus, InvoiceType, PaymentStatus};
+pub use number::{NUMBER_FORMAT, NumberFormat, number_prefix};
 
 use crate::http::Named;
 

@@ -38,6 +38,13 @@ const TAGS: [Tag; 20] = [
     ("readyz", "Service", ""),
 ];
 
+/// Headers of a key's budget, by their names among the components.
+const RATE_LIMITS: [(&str, &str); 3] = [
+    ("RateLimit-Limit", "RateLimit"),
+    ("RateLimit-Remaining", "RateLimitRemaining"),
+    ("RateLimit-Reset", "RateLimitReset"),
+];
+
 /// Statuses whose refusals say the same wherever they are said.
 const SHARED: [u16; 10] = [401, 403, 408, 409, 413, 415, 422, 429, 500, 503];
 
@@ -47,6 +54,12 @@ const DRAFTS: [(&str, &str); 4] = [
     ("checkout_payment_id", "get_payment"),
     ("checkout_subscription_id", "get_subscription"),
     ("customer_id", "get_customer"),
+];
+
+/// Where an answer has the id that its links take, if not in its usual place.
+const IDS: [(&str, &str); 2] = [
+    ("create_api_key", "$response.body#/secret/id"),
+    ("list_environments", "$response.body#/environments/0/id"),
 ];
 
 /// The document as it is published, of the one that the routes' types make.
@@ -66,6 +79,22 @@ pub fn polish(mut document: Value) -> Value {
         "RequestId": {
             "description": "Names the request in the service's log; the caller's own, if it sent one.",
             "schema": {"type": "string"},
+        },
+        "RateLimit": {
+            "description": "Requests that this API key has at once.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        "RateLimitRemaining": {
+            "description": "Those of them that are left.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "RateLimitReset": {
+            "description": "Seconds until all of them are there again.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "IdempotentReplayed": {
+            "description": "`true`: the answer that the first request under this `Idempotency-Key` got.",
+            "schema": {"type": "string", "enum": ["true"]},
         },
         "RetryAfter": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer", "minimum": 0}},
     });
@@ -132,6 +161,15 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
         let sorted: BTreeMap<String, Value> = std::mem::take(responses).into_iter().collect();
         for (status, mut response) in sorted {
             response["headers"]["X-Request-ID"] = json!({"$ref": "#/components/headers/RequestId"});
+            if has_key && (status.starts_with('2') || status == "429") {
+                for (name, header) in RATE_LIMITS {
+                    response["headers"][name] = json!({"$ref": format!("#/components/headers/{header}")});
+                }
+            }
+            if has_key && method == "post" && (status.starts_with('2') || status == "502") {
+                let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
+                response["headers"]["Idempotent-Replayed"] = replayed;
+            }
             if matches!(status.as_str(), "429" | "503") {
                 response["headers"]["Retry-After"] = json!({"$ref": "#/components/headers/RetryAfter"});
             }
@@ -222,6 +260,8 @@ fn link(paths: &mut BTreeMap<String, Value>) {
                 }
                 _ => continue,
             };
+            let own = IDS.iter().find(|(name, _)| operation["operationId"] == *name);
+            let id = own.map_or(id, |(_, place)| *place);
             let mut links = Map::new();
             for (target, _, target_id) in &all {
                 let below = target.strip_prefix(collection).and_then(|rest| rest.strip_prefix("/{"));
