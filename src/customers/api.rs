@@ -2,9 +2,9 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
-    routing::{get, post, put},
+    routing::{post, put},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -24,14 +24,12 @@ use crate::{
     tenancy::{EnvironmentId, TenantId},
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its external id shares a route with its subscriptions, and so is there.
 pub fn router() -> Router<App> {
     Router::new()
         .route("/customers", post(create).put(update_by_query))
         .route("/customers/search", post(search))
         .route("/customers/{id}", put(update).get(read).delete(delete))
-        // A wildcard, because some clients send an external id's slashes as they are.
-        .route("/customers/external/{*external_id}", get(read_by_external_id))
 }
 
 /// A customer on the wire.
@@ -107,20 +105,6 @@ async fn read(
 ) -> Result<Json<CustomerResponse>, ApiError> {
     let customer = super::find(&app, caller.scope, id).await?.ok_or_else(unknown)?;
     Ok(Json(CustomerResponse::new(caller, customer)))
-}
-
-async fn read_by_external_id(
-    caller: Caller,
-    State(app): State<App>,
-    external_id: Result<Path<String>, axum::extract::rejection::PathRejection>,
-) -> Result<Json<CustomerResponse>, ApiError> {
-    // Not UTF-8, or with the one character that Postgres cannot store: no customer is called that.
-    let Path(external_id) = external_id.map_err(|_| unknown())?;
-    if external_id.contains('\0') {
-        return Err(unknown());
-    }
-    let found = store::find_published_by_external_id(&app.pool, caller.scope, &external_id).await?;
-    Ok(Json(CustomerResponse::new(caller, found.ok_or_else(unknown)?)))
 }
 
 async fn update(

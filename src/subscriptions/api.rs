@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::{
-    SubscriptionId, SubscriptionStatus, store,
+    Subscription, SubscriptionId, SubscriptionStatus, customer_api, operation_api, store,
     view::{Embed, Embedded, SubscriptionResponse},
 };
 use crate::{
@@ -17,13 +17,18 @@ use crate::{
     catalog::{BillingPeriod, PlanId},
     customers::{self, CustomerId},
     db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Search, Violations, optional_time},
     kit::page::Page,
 };
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new().route("/subscriptions/search", post(search)).route("/subscriptions/{id}", get(read))
+    Router::new()
+        .route("/subscriptions/search", post(search))
+        .route("/subscriptions/{id}", get(read))
+        .route("/subscriptions/{id}/v2", get(read_expanded))
+        .merge(operation_api::router())
+        .merge(customer_api::router())
 }
 
 async fn read(
@@ -31,11 +36,52 @@ async fn read(
     State(app): State<App>,
     IdPath(id): IdPath<SubscriptionId>,
 ) -> Result<Json<SubscriptionResponse>, ApiError> {
+    let everything = Embed { lines: true, prices: true, plan: true, customer: true };
+    show(&app, caller, id, everything).await
+}
+
+/// As [`read`], with no more than `expand` asks for.
+async fn read_expanded(
+    caller: Caller,
+    State(app): State<App>,
+    IdPath(id): IdPath<SubscriptionId>,
+    Query(search): Query<Search>,
+) -> Result<Json<SubscriptionResponse>, ApiError> {
+    show(&app, caller, id, expanded(&search)).await
+}
+
+async fn show(
+    app: &App,
+    caller: Caller,
+    id: SubscriptionId,
+    embed: Embed,
+) -> Result<Json<SubscriptionResponse>, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
     let subscription = found.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;
-    let everything = Embed { lines: true, prices: true, plan: true, customer: true };
-    let mut embedded = Embedded::load(&app, caller, std::slice::from_ref(&subscription), everything).await?;
+    let mut embedded = Embedded::load(app, caller, std::slice::from_ref(&subscription), embed).await?;
     Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
+}
+
+/// What `expand` names: `plan`, `customer`, `subscription_line_items` (or `line_items`), and `prices` in those.
+pub(super) fn expanded(search: &Search) -> Embed {
+    let prices = search.expands("prices");
+    Embed {
+        lines: prices || search.expands("subscription_line_items") || search.expands("line_items"),
+        prices,
+        plan: search.expands("plan"),
+        customer: search.expands("customer"),
+    }
+}
+
+/// A page with what its subscriptions point at.
+pub(super) async fn embedded(
+    app: &App,
+    caller: Caller,
+    page: Page<Subscription>,
+    embed: Embed,
+) -> Result<Page<SubscriptionResponse>, ApiError> {
+    let mut embedded = Embedded::load(app, caller, &page.items, embed).await?;
+    Ok(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded)))
 }
 
 #[derive(Deserialize)]
@@ -54,7 +100,8 @@ struct SearchRequest {
     search: Search,
 }
 
-const COLUMNS: &[Column] = &[
+/// What searches and lists filter and sort by.
+pub(super) const COLUMNS: &[Column] = &[
     Column::id("id", "subs"),
     Column::id("customer_id", "cust"),
     Column::id("plan_id", "plan"),
@@ -68,6 +115,8 @@ const COLUMNS: &[Column] = &[
     Column::time("end_date"),
     Column::time("current_period_start"),
     Column::time("current_period_end"),
+    Column::time("cancel_at"),
+    Column::time("cancelled_at"),
     Column::time("created_at"),
     Column::time("updated_at"),
 ];
@@ -97,13 +146,7 @@ async fn search(
         active_at: request.active_at,
     };
     let page = store::search(&app.pool, caller.scope, wanted, criteria).await?;
-    let prices = request.search.expands("prices");
-    let embed = Embed {
-        lines: prices || request.with_line_items.unwrap_or(false),
-        prices,
-        plan: request.search.expands("plan"),
-        customer: request.search.expands("customer"),
-    };
-    let mut embedded = Embedded::load(&app, caller, &page.items, embed).await?;
-    Ok(Json(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded))))
+    let named = expanded(&request.search);
+    let embed = Embed { lines: named.lines || request.with_line_items.unwrap_or(false), ..named };
+    Ok(Json(embedded(&app, caller, page, embed).await?))
 }

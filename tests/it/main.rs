@@ -37,6 +37,7 @@ mod session_bodies;
 mod session_input;
 mod settle;
 mod shutdown;
+mod subscription_operations;
 mod support;
 mod trigger;
 mod webhook_endpoints;
