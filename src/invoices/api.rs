@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::{
-    BillingReason, Invoice, InvoiceId, InvoiceLine, InvoiceType, store,
+    BillingReason, Invoice, InvoiceId, InvoiceLine, InvoiceType, operation_api, store,
     threshold::{Threshold, optional_threshold},
     view::InvoiceResponse,
 };
@@ -26,7 +26,10 @@ use crate::{
 
 /// Routes under `/v1`.
 pub fn router() -> Router<App> {
-    Router::new().route("/invoices/search", post(search)).route("/invoices/{id}", get(read))
+    Router::new()
+        .route("/invoices/search", post(search))
+        .route("/invoices/{id}", get(read))
+        .merge(operation_api::router())
 }
 
 async fn read(
@@ -35,9 +38,17 @@ async fn read(
     IdPath(id): IdPath<InvoiceId>,
 ) -> Result<Json<InvoiceResponse>, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
-    let invoice = found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?;
-    let lines = store::list_lines(&app.pool, caller.scope, &[id]).await?;
-    let customer = customers::find(&app, caller.scope, invoice.customer).await?;
+    show(&app, caller, found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?).await
+}
+
+/// One invoice with its lines and its customer.
+pub(super) async fn show(
+    app: &App,
+    caller: Caller,
+    invoice: Invoice,
+) -> Result<Json<InvoiceResponse>, ApiError> {
+    let lines = store::list_lines(&app.pool, caller.scope, &[invoice.id]).await?;
+    let customer = customers::find(app, caller.scope, invoice.customer).await?;
     let customer = customer.map(|customer| CustomerResponse::new(caller, customer));
     Ok(Json(InvoiceResponse::new(caller, invoice, Some(lines), customer)))
 }
@@ -115,6 +126,7 @@ const COLUMNS: &[Column] = &[
     Column::text("currency"),
     Column::time("period_start"),
     Column::time("period_end"),
+    Column::time("due_date"),
     Column::time("finalized_at"),
     Column::time("paid_at"),
     Column::time("created_at"),

@@ -2,6 +2,8 @@
 
 pub mod api;
 mod invoice;
+mod operation;
+mod operation_api;
 mod store;
 mod threshold;
 mod view;

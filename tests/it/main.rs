@@ -22,6 +22,7 @@ mod endpoint_health;
 mod event_log;
 mod health;
 mod inbox;
+mod invoice_operations;
 mod journey;
 mod listen;
 mod metrics;
