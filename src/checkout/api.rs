@@ -16,7 +16,7 @@ use super::{
     cancel, create,
     create::NewSession,
     model::{Session, SessionResponse},
-    reconcile,
+    process_api, reconcile,
     session::{Cause, SessionId, Status},
     store::{self, ListFilter},
     urls,
@@ -39,6 +39,7 @@ pub fn router() -> Router<App> {
         .route("/checkout/sessions", get(list).post(create))
         .route("/checkout/sessions/{id}", get(read).delete(delete))
         .route("/checkout/sessions/{id}/cancel", post(cancel))
+        .merge(process_api::router())
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@ mod create;
 mod expire;
 mod link;
 mod model;
+mod process_api;
 mod quote;
 mod reconcile;
 pub mod return_page;

@@ -12,6 +12,7 @@ use crate::{
     tenancy::{EnvironmentId, TenantId},
 };
 
+/// A payment in answers.
 #[derive(Debug, Serialize)]
 pub struct PaymentResponse {
     id: PaymentId,
@@ -57,6 +58,7 @@ struct AttemptResponse {
 }
 
 impl PaymentResponse {
+    /// `payment` as the caller sees it.
     pub fn new(caller: Caller, payment: Payment, attempts: Vec<Attempt>) -> Self {
         Self {
             id: payment.id,
