@@ -19,7 +19,7 @@ use super::{
     process_api, reconcile,
     session::{Cause, SessionId, Status},
     store::{self, ListFilter},
-    urls,
+    urls, whole_api,
 };
 use crate::{
     app::App,
@@ -40,6 +40,7 @@ pub fn router() -> Router<App> {
         .route("/checkout/sessions/{id}", get(read).delete(delete))
         .route("/checkout/sessions/{id}/cancel", post(cancel))
         .merge(process_api::router())
+        .merge(whole_api::router())
 }
 
 #[derive(Deserialize)]

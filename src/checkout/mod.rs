@@ -21,6 +21,7 @@ mod session;
 mod settle;
 mod store;
 mod urls;
+mod whole_api;
 
 pub use confirm::{confirm_link_end, confirm_payment};
 pub use expire::CheckSessions;

@@ -15,6 +15,7 @@ use crate::{
     db::{self, Pool, Tx},
     kit::{money::Money, page::PageRequest},
     payments::PaymentId,
+    subscriptions::SubscriptionId,
     tenancy::{ConnectionId, EnvironmentId, Scope, TenantId},
 };
 
@@ -154,6 +155,23 @@ pub async fn find_open_by_key(pool: &Pool, scope: Scope, key: &str) -> Result<Op
         "where s.environment_id = $1 and s.idempotency_key = $2 and s.checkout_status in ('initiated', 'pending')",
         Uuid::from(scope.environment),
         key,
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// The session that drafted a subscription.
+pub async fn find_by_subscription(
+    pool: &Pool,
+    scope: Scope,
+    subscription: SubscriptionId,
+) -> Result<Option<Session>, db::Error> {
+    let row = select_session!(
+        "find_by_subscription",
+        "where s.environment_id = $1 and s.subscription_id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(subscription),
     )
     .fetch_optional(pool)
     .await?;

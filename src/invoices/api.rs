@@ -2,11 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, Router, extract::State, routing::post};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
@@ -18,39 +14,39 @@ use super::{
 use crate::{
     app::App,
     customers::{self, CustomerId, CustomerResponse},
-    db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    db::{self, search::Column},
+    http::{ApiError, Body, Caller, List, Named, Search, Violations, optional_time},
     kit::{money::Currency, page::Page},
     subscriptions::SubscriptionId,
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
 pub fn router() -> Router<App> {
-    Router::new()
-        .route("/invoices/search", post(search))
-        .route("/invoices/{id}", get(read))
-        .merge(operation_api::router())
+    Router::new().route("/invoices/search", post(search)).merge(operation_api::router())
 }
 
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    IdPath(id): IdPath<InvoiceId>,
-) -> Result<Json<InvoiceResponse>, ApiError> {
+/// An invoice with its lines and its customer; 404 unknown.
+pub async fn load_response(app: &App, caller: Caller, id: InvoiceId) -> Result<InvoiceResponse, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
-    show(&app, caller, found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?).await
+    Ok(show(app, caller, found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?).await?)
+}
+
+/// The newest invoice of a subscription, by itself.
+pub async fn find_latest_response(
+    app: &App,
+    caller: Caller,
+    subscription: SubscriptionId,
+) -> Result<Option<InvoiceResponse>, db::Error> {
+    let found = store::find_latest(&app.pool, caller.scope, subscription).await?;
+    Ok(found.map(|invoice| InvoiceResponse::new(caller, invoice, None, None)))
 }
 
 /// One invoice with its lines and its customer.
-pub(super) async fn show(
-    app: &App,
-    caller: Caller,
-    invoice: Invoice,
-) -> Result<Json<InvoiceResponse>, ApiError> {
+pub(super) async fn show(app: &App, caller: Caller, invoice: Invoice) -> Result<InvoiceResponse, db::Error> {
     let lines = store::list_lines(&app.pool, caller.scope, &[invoice.id]).await?;
     let customer = customers::find(app, caller.scope, invoice.customer).await?;
     let customer = customer.map(|customer| CustomerResponse::new(caller, customer));
-    Ok(Json(InvoiceResponse::new(caller, invoice, Some(lines), customer)))
+    Ok(InvoiceResponse::new(caller, invoice, Some(lines), customer))
 }
 
 #[derive(Deserialize)]

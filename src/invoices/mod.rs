@@ -8,7 +8,9 @@ mod store;
 mod threshold;
 mod view;
 
+pub use api::{find_latest_response, load_response};
 pub use invoice::{BillingReason, Invoice, InvoiceLine, InvoiceStatus, InvoiceType, PaymentStatus};
+pub use view::InvoiceResponse;
 
 use crate::http::Named;
 

@@ -72,7 +72,7 @@ async fn update(
     Body(request): Body<UpdateRequest>,
 ) -> Result<Json<InvoiceResponse>, ApiError> {
     let invoice = operation::update(&app, caller.scope, id, request.parse()?).await?;
-    api::show(&app, caller, invoice).await
+    Ok(Json(api::show(&app, caller, invoice).await?))
 }
 
 /// What was done.
@@ -157,5 +157,5 @@ async fn update_payment_status(
         .detail("payment_status", invoice.payment_status.as_str())
         .detail("amount_paid", invoice.paid.decimal()));
     }
-    api::show(&app, caller, invoice).await
+    Ok(Json(api::show(&app, caller, invoice).await?))
 }

@@ -18,6 +18,7 @@ use crate::{
         money::{Currency, Money},
         page::Page,
     },
+    subscriptions::SubscriptionId,
     tenancy::Scope,
 };
 
@@ -87,6 +88,31 @@ pub async fn find(pool: &Pool, scope: Scope, id: InvoiceId) -> Result<Option<Inv
         where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
+/// The newest invoice of a subscription.
+pub async fn find_latest(
+    pool: &Pool,
+    scope: Scope,
+    subscription: SubscriptionId,
+) -> Result<Option<Invoice>, db::Error> {
+    sqlx::query_as!(
+        InvoiceRow,
+        "-- invoices.find_latest
+        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
+            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
+            metadata, version, finalized_at, paid_at, status, created_at, updated_at
+        from invoices
+        where environment_id = $1 and subscription_id = $2
+        order by created_at desc, id desc
+        limit 1",
+        Uuid::from(scope.environment),
+        Uuid::from(subscription),
     )
     .fetch_optional(pool)
     .await?

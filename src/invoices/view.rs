@@ -20,6 +20,7 @@ use crate::{
 /// Credits, discounts, taxes and their like do not exist here yet; clients add them up all the same.
 const NOTHING: &str = "0";
 
+/// An invoice in answers.
 #[derive(Debug, Serialize)]
 pub struct InvoiceResponse {
     id: InvoiceId,
@@ -96,7 +97,12 @@ struct LineResponse {
 }
 
 impl InvoiceResponse {
-    pub fn new(
+    /// What it charges.
+    pub fn subscription_id(&self) -> SubscriptionId {
+        self.subscription_id
+    }
+
+    pub(super) fn new(
         caller: Caller,
         invoice: Invoice,
         lines: Option<Vec<InvoiceLine>>,

@@ -58,8 +58,7 @@ struct AttemptResponse {
 }
 
 impl PaymentResponse {
-    /// `payment` as the caller sees it.
-    pub fn new(caller: Caller, payment: Payment, attempts: Vec<Attempt>) -> Self {
+    pub(super) fn new(caller: Caller, payment: Payment, attempts: Vec<Attempt>) -> Self {
         Self {
             id: payment.id,
             amount: payment.amount.decimal(),

@@ -21,45 +21,44 @@ use crate::{
     kit::page::Page,
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
 pub fn router() -> Router<App> {
     Router::new()
         .route("/subscriptions/search", post(search))
-        .route("/subscriptions/{id}", get(read))
         .route("/subscriptions/{id}/v2", get(read_expanded))
         .merge(operation_api::router())
         .merge(customer_api::router())
 }
 
-async fn read(
+/// A subscription with its lines, their prices, its plan and its customer; 404 unknown.
+pub async fn load_response(
+    app: &App,
     caller: Caller,
-    State(app): State<App>,
-    IdPath(id): IdPath<SubscriptionId>,
-) -> Result<Json<SubscriptionResponse>, ApiError> {
-    let everything = Embed { lines: true, prices: true, plan: true, customer: true };
-    show(&app, caller, id, everything).await
+    id: SubscriptionId,
+) -> Result<SubscriptionResponse, ApiError> {
+    load(app, caller, id, Embed { lines: true, prices: true, plan: true, customer: true }).await
 }
 
-/// As [`read`], with no more than `expand` asks for.
+/// With no more than `expand` asks for.
 async fn read_expanded(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<SubscriptionId>,
     Query(search): Query<Search>,
 ) -> Result<Json<SubscriptionResponse>, ApiError> {
-    show(&app, caller, id, expanded(&search)).await
+    Ok(Json(load(&app, caller, id, expanded(&search)).await?))
 }
 
-async fn show(
+async fn load(
     app: &App,
     caller: Caller,
     id: SubscriptionId,
     embed: Embed,
-) -> Result<Json<SubscriptionResponse>, ApiError> {
+) -> Result<SubscriptionResponse, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
     let subscription = found.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;
     let mut embedded = Embedded::load(app, caller, std::slice::from_ref(&subscription), embed).await?;
-    Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
+    Ok(SubscriptionResponse::new(caller, subscription, &mut embedded))
 }
 
 /// What `expand` names: `plan`, `customer`, `subscription_line_items` (or `line_items`), and `prices` in those.

@@ -11,10 +11,12 @@ mod store;
 mod subscription;
 mod view;
 
+pub use api::load_response;
 pub use cancel_due::CancelDue;
 pub use draft::decided_by_checkout;
 pub use period::Recurrence;
 pub use subscription::{CancellationType, Subscription, SubscriptionLine, SubscriptionStatus};
+pub use view::SubscriptionResponse;
 
 use crate::http::Named;
 

@@ -26,6 +26,7 @@ pub struct Embed {
     pub customer: bool,
 }
 
+/// A subscription in answers.
 #[derive(Debug, Serialize)]
 pub struct SubscriptionResponse {
     id: SubscriptionId,
@@ -167,7 +168,7 @@ fn distinct<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 impl SubscriptionResponse {
-    pub fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
+    pub(super) fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
         let lines = embedded.lines.as_mut().map(|lines| lines.remove(&subscription.id).unwrap_or_default());
         let line_items = lines.map(|lines| {
             let line = |line| LineResponse::new(caller, &subscription, line, &embedded.prices);

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Merchant, TestApp};
 
 const ABSENT: &str = "/v1/invoices/inv_00000000000000000000000000";
 
@@ -16,13 +16,20 @@ fn path_of(session: &Value) -> String {
     format!("/v1/invoices/{}", text(&session["checkout_invoice_id"]))
 }
 
+/// The invoice, without the session that only a GET shows with it.
+async fn read(merchant: &Merchant, invoice: &str) -> Value {
+    let mut found = merchant.get(invoice).await.expect(200);
+    found.as_object_mut().unwrap().remove("checkout_session").expect("a session");
+    found
+}
+
 #[tokio::test]
 async fn a_draft_is_neither_finalized_nor_voided_while_its_checkout_is_open() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;
     let session = merchant.session().await;
     let invoice = path_of(&session);
-    let before = merchant.get(&invoice).await.expect(200);
+    let before = read(&merchant, &invoice).await;
     for verb in ["finalize", "void"] {
         for _ in 0..2 {
             let reply = merchant.post_empty(&format!("{invoice}/{verb}")).await;
@@ -31,10 +38,10 @@ async fn a_draft_is_neither_finalized_nor_voided_while_its_checkout_is_open() {
             assert_eq!(error["details"]["checkout_session_id"], session["id"], "{verb}");
         }
     }
-    assert_eq!(merchant.get(&invoice).await.expect(200), before);
+    assert_eq!(read(&merchant, &invoice).await, before);
     // It can still be paid.
     app.pay_and_settle(&session).await;
-    assert_eq!(merchant.get(&invoice).await.expect(200)["invoice_status"], "FINALIZED");
+    assert_eq!(read(&merchant, &invoice).await["invoice_status"], "FINALIZED");
     app.finish().await;
 }
 
@@ -45,7 +52,7 @@ async fn a_paid_invoice_stays_final_and_paid() {
     let session = merchant.session().await;
     app.pay_and_settle(&session).await;
     let invoice = path_of(&session);
-    let before = merchant.get(&invoice).await.expect(200);
+    let before = read(&merchant, &invoice).await;
     let finalize = format!("{invoice}/finalize");
     let error = merchant.post_empty(&finalize).await.expect_error(400, "validation_error");
     assert!(text(&error["message"]).contains("FINALIZED"), "{error}");
@@ -55,7 +62,7 @@ async fn a_paid_invoice_stays_final_and_paid() {
         let error = reply.expect_error(400, "invalid_operation");
         assert_eq!(error["details"]["reason"], "invoice_paid");
     }
-    assert_eq!(merchant.get(&invoice).await.expect(200), before);
+    assert_eq!(read(&merchant, &invoice).await, before);
     app.finish().await;
 }
 
@@ -65,7 +72,7 @@ async fn metadata_and_due_date_of_an_invoice_change_and_nothing_else() {
     let merchant = app.merchant().await;
     let session = merchant.session().await;
     let invoice = path_of(&session);
-    let before = merchant.get(&invoice).await.expect(200);
+    let before = read(&merchant, &invoice).await;
     assert_eq!(before["due_date"], Value::Null);
     app.clock().advance(TimeDelta::minutes(1));
     let request = json!({"metadata": {"po": "7", "desk": "3"}, "due_date": "2026-12-01T00:00:00+05:30",
@@ -91,7 +98,7 @@ async fn metadata_and_due_date_of_an_invoice_change_and_nothing_else() {
     assert_eq!(paid["metadata"], json!({"po": "8"}));
     assert_eq!(paid["due_date"], "2026-11-30T18:30:00Z");
     assert_eq!((&paid["invoice_status"], &paid["version"]), (&json!("FINALIZED"), &json!(4)));
-    assert_eq!(merchant.get(&invoice).await.expect(200), paid);
+    assert_eq!(read(&merchant, &invoice).await, paid);
     app.finish().await;
 }
 
@@ -101,7 +108,7 @@ async fn what_cannot_be_changed_of_an_invoice_is_named() {
     let merchant = app.merchant().await;
     let session = merchant.session().await;
     let invoice = path_of(&session);
-    let before = merchant.get(&invoice).await.expect(200);
+    let before = read(&merchant, &invoice).await;
     for (request, field) in [
         (json!({"metadata": {"a": 1}}), "metadata.a"),
         (json!({"metadata": []}), "metadata"),
@@ -112,7 +119,7 @@ async fn what_cannot_be_changed_of_an_invoice_is_named() {
         let error = merchant.put(&invoice, request.clone()).await.expect_error(400, "validation_error");
         assert!(error["details"].get(field).is_some(), "{request}: {error}");
     }
-    assert_eq!(merchant.get(&invoice).await.expect(200), before);
+    assert_eq!(read(&merchant, &invoice).await, before);
     app.finish().await;
 }
 
@@ -135,7 +142,7 @@ async fn the_payment_status_of_an_invoice_is_razorpays_to_say() {
     }
     let error = say(json!({"payment_status": "PAID"})).await.expect(400);
     assert!(text(&error["message"]).contains("PARTIALLY_REFUNDED"), "lists the values: {error}");
-    let draft = merchant.get(&invoice).await.expect(200);
+    let draft = read(&merchant, &invoice).await;
     for right in
         [json!({"payment_status": "PENDING"}), json!({"payment_status": "pending", "amount": "0.00"})]
     {
@@ -151,13 +158,32 @@ async fn the_payment_status_of_an_invoice_is_razorpays_to_say() {
         assert_eq!(error["details"]["reason"], "provider_decides");
         assert_eq!(error["details"]["payment_status"], "PENDING");
     }
-    assert_eq!(merchant.get(&invoice).await.expect(200), draft);
+    assert_eq!(read(&merchant, &invoice).await, draft);
 
     app.pay_and_settle(&session).await;
-    assert_eq!(say(paid).await.expect(200), merchant.get(&invoice).await.expect(200));
+    assert_eq!(say(paid).await.expect(200), read(&merchant, &invoice).await);
     for wrong in ["REFUNDED", "VOIDED", "PENDING"] {
         say(json!({"payment_status": wrong})).await.expect_error(400, "invalid_operation");
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_invoice_is_read_with_what_it_came_from() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    let invoice = path_of(&session);
+    let draft = merchant.get(&invoice).await.expect(200);
+    assert_eq!(draft["checkout_session"]["id"], session["id"]);
+    assert_eq!(draft["checkout_session"]["checkout_status"], "pending");
+    assert_eq!(draft["checkout_session"]["payment_action"], session["payment_action"]);
+    assert!(draft.get("subscription").is_none());
+    app.pay_and_settle(&session).await;
+    let paid = merchant.get(&format!("{invoice}?expand=subscription")).await.expect(200);
+    assert_eq!(paid["checkout_session"]["checkout_status"], "completed");
+    assert_eq!(paid["subscription"]["id"], session["checkout_subscription_id"]);
+    assert_eq!(paid["subscription"]["subscription_status"], "active");
     app.finish().await;
 }
 

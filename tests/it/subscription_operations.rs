@@ -357,12 +357,16 @@ async fn another_tenants_subscription_is_absent() {
 }
 
 #[tokio::test]
-async fn version_two_embeds_what_is_asked_for() {
+async fn a_subscription_embeds_everything_and_version_two_what_is_asked_for() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;
     let session = paid(&app, &merchant).await;
     let whole = merchant.get(&path_of(&session)).await.expect(200);
-    let embedded = ["line_items", "plan", "customer"];
+    assert_eq!(whole["latest_invoice"]["id"], session["checkout_invoice_id"]);
+    assert_eq!(whole["latest_invoice"]["invoice_status"], "FINALIZED");
+    assert_eq!(whole["checkout_session"]["id"], session["id"]);
+    assert_eq!(whole["checkout_session"]["checkout_status"], "completed");
+    let embedded = ["line_items", "plan", "customer", "latest_invoice", "checkout_session"];
     for (query, expected) in [
         ("", vec![]),
         ("?expand=nothing", vec![]),
