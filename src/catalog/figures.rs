@@ -1,5 +1,6 @@
 //! The figures of a price as a merchant sends them, and the model that they make.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{BillingModel, Price, PriceModel, Rounding, Tier, TierMode, Tiers};
@@ -19,7 +20,7 @@ pub struct Figures {
 }
 
 /// A tier as it arrives.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct TierRequest {
     unit_amount: String,
     flat_amount: Option<String>,
@@ -27,7 +28,8 @@ pub struct TierRequest {
 }
 
 /// A package as it arrives.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "TransformQuantityRequest")]
 pub struct TransformQuantity {
     divide_by: i64,
     round: Option<Rounding>,

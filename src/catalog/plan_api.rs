@@ -2,15 +2,11 @@
 
 use std::collections::HashMap;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     Plan, PlanId,
@@ -22,8 +18,9 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, IdPath, List, Named, Search, Violations, check_length, check_name,
-        metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Search, Violations, check_length,
+        check_name, metadata_violations,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
     kit::page::Page,
     tenancy::{EnvironmentId, TenantId},
@@ -32,21 +29,37 @@ use crate::{
 const MAX_NAME: usize = 255;
 const MAX_DESCRIPTION: usize = 2000;
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/plans", post(create))
-        .route("/plans/search", post(search))
-        .route("/plans/{id}", get(read).put(update).delete(delete))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/plans", post_with(create, doc("create_plan", "Create a plan", &[(409, TAKEN)])))
+        .api_route("/plans/search", post_with(search, doc("query_plan", "Search plans", &[])))
+        .api_route(
+            "/plans/{id}",
+            get_with(read, doc("get_plan", "Get a plan with its prices", &[]))
+                .put_with(update, doc("update_plan", "Update a plan", &[(409, TAKEN)]))
+                .delete_with(
+                    delete,
+                    doc(
+                        "delete_plan",
+                        "Archive a plan",
+                        &[(400, "a subscription that is not cancelled uses it")],
+                    ),
+                ),
+        )
 }
 
-/// The body of a create and of an update.
-#[derive(Default, Deserialize)]
+const TAKEN: &str = "another plan has the lookup key";
+
+/// The members of a plan.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdatePlanRequest")]
 #[serde(default)]
 struct PlanRequest {
     name: Option<String>,
     description: Option<String>,
     lookup_key: Option<String>,
     display_order: Option<i64>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 
@@ -62,13 +75,14 @@ impl PlanRequest {
 }
 
 /// A plan on the wire.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PlanResponse {
     id: PlanId,
     name: String,
     description: String,
     lookup_key: Option<String>,
     display_order: Option<i64>,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     /// Those that have not ended; a search has them only when asked to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,11 +114,17 @@ impl PlanResponse {
     }
 }
 
+/// The body of a create.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent, rename = "CreatePlanRequest", extend("required" = ["name"]))]
+struct CreateRequest(PlanRequest);
+
 async fn create(
     caller: Caller,
     State(app): State<App>,
-    Body(request): Body<PlanRequest>,
-) -> Result<(StatusCode, Json<PlanResponse>), ApiError> {
+    Body(CreateRequest(request)): Body<CreateRequest>,
+) -> Result<Created<PlanResponse>, ApiError> {
     let mut violations = Violations::default();
     violations.require(request.name.is_some(), "name", "is required");
     request.check(&mut violations);
@@ -117,7 +137,7 @@ async fn create(
         metadata: Value::Object(request.metadata.unwrap_or_default()),
     };
     let plan = plan::create(&app, caller.scope, new).await?;
-    Ok((StatusCode::CREATED, Json(PlanResponse::new(caller, plan, Some(Vec::new())))))
+    Ok(Created(PlanResponse::new(caller, plan, Some(Vec::new()))))
 }
 
 async fn read(
@@ -154,9 +174,9 @@ async fn delete(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<PlanId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Message>, ApiError> {
     plan::archive(&app, caller.scope, id).await?;
-    Ok(Json(json!({"message": "plan deleted"})))
+    Ok(Json(Message { message: "plan deleted" }))
 }
 
 async fn with_prices(app: &App, caller: Caller, plan: Plan) -> Result<Json<PlanResponse>, ApiError> {
@@ -177,7 +197,8 @@ async fn prices_by_plan(
     Ok(by_plan)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchPlansRequest")]
 struct SearchRequest {
     plan_ids: Option<List>,
     lookup_key: Option<String>,

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     BillingModel, BillingPeriod, InvoiceCadence, PlanId, Price, PriceId, PriceModel, Rounding, TierMode,
@@ -21,20 +17,41 @@ use super::{
 use crate::{
     app::App,
     db::{RowStatus, search::Column},
-    http::{ApiError, Body, Caller, IdPath, List, Named, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Search, Violations,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
+        optional_time,
+    },
     kit::{money::Money, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/prices", post(create))
-        .route("/prices/search", post(search))
-        .route("/prices/{id}", get(read).put(update).delete(end))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/prices",
+            post_with(create, doc("create_price", "Create a price", &[(404, "no such plan"), (409, TAKEN)])),
+        )
+        .api_route("/prices/search", post_with(search, doc("query_price", "Search prices", &[])))
+        .api_route(
+            "/prices/{id}",
+            get_with(read, doc("get_price", "Get a price", &[]))
+                .put_with(
+                    update,
+                    doc(
+                        "update_price",
+                        "Update a price, or replace it where its figures change",
+                        &[(409, TAKEN)],
+                    ),
+                )
+                .delete_with(end, doc("delete_price", "End a price", &[])),
+        )
 }
 
+const TAKEN: &str = "another price has the lookup key";
+
 /// A price on the wire: amounts and quantities are strings.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PriceResponse {
     id: PriceId,
     entity_type: &'static str,
@@ -60,6 +77,7 @@ pub struct PriceResponse {
     description: String,
     lookup_key: Option<String>,
     group_id: Option<String>,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     start_date: DateTime<Utc>,
     end_date: Option<DateTime<Utc>>,
@@ -71,14 +89,16 @@ pub struct PriceResponse {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Tier")]
 struct TierResponse {
     up_to: Option<i64>,
     unit_amount: String,
     flat_amount: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TransformQuantity")]
 struct TransformQuantityResponse {
     divide_by: i64,
     round: Rounding,
@@ -147,9 +167,9 @@ async fn create(
     caller: Caller,
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
-) -> Result<(StatusCode, Json<PriceResponse>), ApiError> {
+) -> Result<Created<PriceResponse>, ApiError> {
     let price = price::create(&app, caller.scope, request.parse()?).await?;
-    Ok((StatusCode::CREATED, Json(PriceResponse::new(caller, price))))
+    Ok(Created(PriceResponse::new(caller, price)))
 }
 
 async fn read(
@@ -179,7 +199,8 @@ async fn update(
     Ok(Json(PriceResponse::new(caller, price)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "EndPriceRequest")]
 struct EndRequest {
     #[serde(default, deserialize_with = "optional_time")]
     end_date: Option<DateTime<Utc>>,
@@ -190,12 +211,13 @@ async fn end(
     State(app): State<App>,
     IdPath(id): IdPath<PriceId>,
     Body(request): Body<EndRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Message>, ApiError> {
     price::end(&app, caller.scope, id, request.end_date).await?;
-    Ok(Json(json!({"message": "price ended"})))
+    Ok(Json(Message { message: "price ended" }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchPricesRequest")]
 struct SearchRequest {
     plan_ids: Option<List>,
     price_ids: Option<List>,

@@ -1,6 +1,7 @@
 //! What a merchant sends about a price, checked field by field.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -10,7 +11,9 @@ use super::{
     price::{Change, NewPrice},
 };
 use crate::{
-    http::{ApiError, Named, Violations, check_length, metadata_violations, optional_time},
+    http::{
+        ApiError, Named, Violations, check_length, metadata_violations, openapi::Metadata, optional_time,
+    },
     kit::money::{Currency, MoneyError},
 };
 
@@ -21,7 +24,11 @@ const MAX_PERIOD_COUNT: i32 = 1000;
 const MAX_TRIAL_DAYS: i32 = 3650;
 
 /// The body of a create.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(
+    rename = "CreatePriceRequest",
+    extend("required" = ["entity_type", "entity_id", "type", "billing_model", "billing_period", "currency", "invoice_cadence"])
+)]
 #[serde(default)]
 pub struct CreateRequest {
     entity_type: Option<String>,
@@ -48,11 +55,13 @@ pub struct CreateRequest {
     description: Option<String>,
     lookup_key: Option<String>,
     group_id: Option<String>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 
 /// The body of an update.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdatePriceRequest")]
 #[serde(default)]
 pub struct UpdateRequest {
     billing_model: Option<BillingModel>,
@@ -70,6 +79,7 @@ pub struct UpdateRequest {
     description: Option<String>,
     lookup_key: Option<String>,
     group_id: Option<String>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 

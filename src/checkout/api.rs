@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, extract::State, response::NoContent};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -26,7 +22,8 @@ use crate::{
     catalog::BillingPeriod,
     customers::CustomerId,
     http::{
-        ApiError, Body, Caller, IdPath, Named, Query, Violations, check_length, metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Violations, check_length, metadata_violations,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
         optional_time, page,
     },
     kit::{money::Currency, page::Page},
@@ -34,53 +31,111 @@ use crate::{
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/checkout/sessions", get(list).post(create))
-        .route("/checkout/sessions/{id}", get(read).delete(delete))
-        .route("/checkout/sessions/{id}/cancel", post(cancel))
+pub fn router() -> ApiRouter<App> {
+    let paid = [(400, "the session is completed: the customer has paid")];
+    ApiRouter::new()
+        .api_route(
+            "/checkout/sessions",
+            get_with(list, doc("list_checkout_sessions", "List checkout sessions", &[])).post_with(
+                create,
+                doc("create_checkout_session", "Create a checkout session", CREATE_REFUSALS),
+            ),
+        )
+        .api_route(
+            "/checkout/sessions/{id}",
+            get_with(read, doc("get_checkout_session", "Get a checkout session; poll it", &[])).delete_with(
+                delete,
+                doc("delete_checkout_session", "Cancel a checkout session and answer nothing", &paid),
+            ),
+        )
+        .api_route(
+            "/checkout/sessions/{id}/cancel",
+            post_with(cancel, doc("cancel_checkout_session", "Cancel a checkout session", &paid)),
+        )
         .merge(process_api::router())
         .merge(whole_api::router())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateCheckoutSessionRequest")]
 struct CreateRequest {
+    /// `create_subscription`; the other actions belong to other endpoints.
+    #[schemars(extend("enum" = ["create_subscription"]))]
     action: String,
+    /// The merchant's name for the customer, who must exist.
+    #[schemars(length(min = 1, max = 255))]
     customer_external_id: String,
+    /// `razorpay`
+    #[schemars(extend("enum" = ["razorpay"]))]
     payment_provider: String,
+    /// Needed.
+    #[schemars(required)]
     configuration: Option<Configuration>,
     payment_provider_config: Option<ProviderConfig>,
+    /// Where the browser goes after paying; `{CHECKOUT_SESSION_ID}` in it becomes the session's id.
     success_url: Option<String>,
+    /// Where it goes when the session ended unpaid.
     failure_url: Option<String>,
+    /// Where it goes when the merchant cancelled.
     cancel_url: Option<String>,
+    /// At most one open session holds it.
+    #[schemars(length(min = 1, max = 255))]
     idempotency_key: Option<String>,
+    /// Echoed, and copied into the provider's notes.
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CheckoutConfiguration")]
 struct Configuration {
+    #[schemars(required)]
     create_subscription_params: Option<SubscriptionParams>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateSubscriptionParams")]
 struct SubscriptionParams {
+    /// A plan's id or lookup key.
     plan_id: String,
+    /// ISO 4217, any letter case.
+    #[schemars(length(equal = 3))]
     currency: String,
+    /// Any letter case; needed when the plan has several.
+    #[schemars(with = "Option<BillingPeriod>", extend("examples" = ["MONTHLY"]))]
     billing_period: Option<String>,
+    /// Needed when the plan has several.
+    #[schemars(range(min = 1))]
     billing_period_count: Option<u32>,
+    /// Now, if not given.
     #[serde(default, deserialize_with = "optional_time")]
     start_date: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
     end_date: Option<DateTime<Utc>>,
+    /// Copied to the subscription.
+    #[schemars(length(max = 255))]
     lookup_key: Option<String>,
+    /// Copied to the subscription.
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
+    /// Must be absent.
+    #[schemars(with = "()")]
     subscription_id: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "PaymentProviderConfig")]
 struct ProviderConfig {
+    /// `send_invoice`: the customer pays on the link.
+    #[schemars(extend("enum" = ["send_invoice", null]))]
     collection_method: Option<String>,
 }
+
+const CREATE_REFUSALS: &[(u16, &str)] = &[
+    (404, "no such customer or plan"),
+    (409, "an open session holds the idempotency key; `details.checkout_session` is that session"),
+    (502, "Razorpay refused; the session is failed"),
+];
 
 /// Which endpoint owns an action that is not for this one.
 const OTHER_ACTIONS: [(&str, &str); 4] = [
@@ -227,15 +282,16 @@ async fn create(
     caller: Caller,
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
-) -> Result<(StatusCode, Json<SessionResponse>), ApiError> {
+) -> Result<Created<SessionResponse>, ApiError> {
     let request = request.parse(caller.mode, app.clock.now())?;
     let session = create::create(&app, caller.scope, caller.session_ttl(&app), request).await?;
-    Ok((StatusCode::CREATED, Json(session)))
+    Ok(Created(session))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ReadQuery {
     /// Seconds to hold the answer for, until the session is terminal.
+    #[schemars(range(max = 30))]
     wait: Option<u64>,
 }
 
@@ -290,14 +346,17 @@ async fn delete(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<SessionId>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     cancel::delete(&app, caller.scope, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
+    #[schemars(with = "Option<Status>")]
     status: Option<String>,
+    /// Another name for `status`.
+    #[schemars(with = "Option<Status>")]
     checkout_status: Option<String>,
     customer_id: Option<String>,
     customer_external_id: Option<String>,

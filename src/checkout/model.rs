@@ -1,12 +1,14 @@
 //! A session as it is read from the tables, and as it goes over the wire.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::session::{SessionId, State, Status};
 use crate::{
     customers::CustomerId,
+    http::openapi::Metadata,
     invoices::InvoiceId,
     payments::PaymentId,
     subscriptions::SubscriptionId,
@@ -83,7 +85,8 @@ impl Session {
 }
 
 /// A session on the wire, in answers and in events.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CheckoutSessionResponse")]
 pub struct SessionResponse {
     id: SessionId,
     customer_id: CustomerId,
@@ -108,6 +111,7 @@ pub struct SessionResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel_url: Option<String>,
     #[serde(skip_serializing_if = "is_empty")]
+    #[schemars(with = "Option<Metadata>")]
     metadata: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_reason: Option<String>,
@@ -123,13 +127,14 @@ pub struct SessionResponse {
     stale: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct PaymentAction {
     r#type: &'static str,
     url: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CheckoutPayment")]
 struct PaymentView {
     id: PaymentId,
     status: String,

@@ -1,17 +1,23 @@
 //! `POST /v1/payments/{id}/process`: is it paid by now? Here and not with payments, because it asks about the session.
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{Json, extract::State};
 
 use super::{reconcile, session::Cause, store};
 use crate::{
     app::App,
-    http::{ApiError, Caller, IdPath},
+    http::{
+        ApiError, Caller, IdPath,
+        openapi::{ApiRouter, doc, post_with},
+    },
     payments::{self, PaymentId, PaymentResponse},
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/payments/{id}/process", post(process))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new().api_route(
+        "/payments/{id}/process",
+        post_with(process, doc("process_payment", "Ask whether a payment was made", &[])),
+    )
 }
 
 /// Asks Razorpay about the link of an open session, together with everybody who polls it, and answers with the payment

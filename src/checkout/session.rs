@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{http::Named, kit::money::Money};
@@ -21,7 +22,8 @@ impl Named for SessionId {
 }
 
 /// Where a session is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "CheckoutStatus")]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Drafted; the link is not made, or not known to be.

@@ -1,7 +1,8 @@
 //! `GET /v1/subscriptions/{id}` and `GET /v1/invoices/{id}`: each with what it belongs to. Here and not in their slices,
 //! because the session that drafted them is shown too.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -11,20 +12,26 @@ use super::{
 use crate::{
     app::App,
     db,
-    http::{ApiError, Caller, IdPath, Query, Search},
+    http::{
+        ApiError, Caller, Expand, IdPath, Query,
+        openapi::{ApiRouter, doc, get_with},
+    },
     invoices::{self, InvoiceId, InvoiceResponse},
     subscriptions::{self, SubscriptionId, SubscriptionResponse},
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/subscriptions/{id}", get(read_subscription))
-        .route("/invoices/{id}", get(read_invoice))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/subscriptions/{id}",
+            get_with(read_subscription, doc("get_subscription", "Get a subscription", &[])),
+        )
+        .api_route("/invoices/{id}", get_with(read_invoice, doc("get_invoice", "Get an invoice", &[])))
 }
 
 /// A subscription with its lines, plan and customer, and what it came from.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct WholeSubscription {
     #[serde(flatten)]
     subscription: SubscriptionResponse,
@@ -48,7 +55,7 @@ async fn read_subscription(
 }
 
 /// An invoice with its lines and customer, and what it came from.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct WholeInvoice {
     #[serde(flatten)]
     invoice: InvoiceResponse,
@@ -64,10 +71,10 @@ async fn read_invoice(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<InvoiceId>,
-    Query(search): Query<Search>,
+    Query(expand): Query<Expand>,
 ) -> Result<Json<WholeInvoice>, ApiError> {
     let invoice = invoices::load_response(&app, caller, id).await?;
-    let subscription = if search.expands("subscription") {
+    let subscription = if expand.names("subscription") {
         Some(subscriptions::load_response(&app, caller, invoice.subscription_id()).await?)
     } else {
         None

@@ -13,7 +13,11 @@ mod service;
 mod tenant;
 mod trigger;
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -28,6 +32,7 @@ use crate::{
     app::{App, Given},
     config::{self, Config, LogFormat},
     db::{self, clock::DatabaseTime},
+    http,
     kit::{
         clock::{Clock, SystemTime},
         ids::Ids,
@@ -63,6 +68,8 @@ enum Command {
     Inbox(inbox::Options),
     /// Close refunds that were made by another way.
     Refund(refund::Options),
+    /// Print the description of the API (OpenAPI 3.1), as a running service has it at `/openapi.json`.
+    Openapi,
     /// Look whether everything that must be true is; changes nothing. Exit code 0: yes, 1: no, 2: cannot tell.
     Doctor(doctor::Options),
 }
@@ -78,6 +85,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tenant(options) => tenant::run(options).await?,
         Command::Inbox(options) => inbox::run(options).await?,
         Command::Refund(options) => refund::run(options).await?,
+        Command::Openapi => std::io::stdout().write_all(&[&http::document()[..], b"\n"].concat())?,
         Command::Doctor(options) => return Ok(doctor::run(&options).await),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,12 +1,8 @@
 //! `/v1/customers`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{post, put},
-};
+use axum::{Json, extract::State, response::NoContent};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,21 +15,49 @@ use super::{
 use crate::{
     app::App,
     db::{RowStatus, search::Column},
-    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Search},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, List, Named, Query, Search,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
+    },
     kit::{money::Currency, page::Page},
     tenancy::{EnvironmentId, TenantId},
 };
 
 /// Routes under `/v1`. Reading one by its external id shares a route with its subscriptions, and so is there.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/customers", post(create).put(update_by_query))
-        .route("/customers/search", post(search))
-        .route("/customers/{id}", put(update).get(read).delete(delete))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/customers",
+            post_with(create, doc("create_customer", "Create a customer", &[(409, TAKEN)])).put_with(
+                update_by_query,
+                doc(
+                    "update_customer",
+                    "Update a customer named in the query",
+                    &[(404, UNKNOWN), (409, TAKEN)],
+                ),
+            ),
+        )
+        .api_route("/customers/search", post_with(search, doc("query_customer", "Search customers", &[])))
+        .api_route(
+            "/customers/{id}",
+            get_with(read, doc("get_customer", "Get a customer", &[]))
+                .put_with(update, doc("update_customer_by_id", "Update a customer", &[(409, TAKEN)]))
+                .delete_with(
+                    delete,
+                    doc(
+                        "delete_customer",
+                        "Archive a customer",
+                        &[(400, "the customer has a subscription or an open checkout session")],
+                    ),
+                ),
+        )
 }
 
+const TAKEN: &str = "another customer has the external id";
+const UNKNOWN: &str = "no such customer";
+
 /// A customer on the wire.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CustomerResponse {
     id: CustomerId,
     external_id: String,
@@ -50,6 +74,7 @@ pub struct CustomerResponse {
     timezone: &'static str,
     tax_treatment: TaxTreatment,
     contact_persons: Vec<ContactPerson>,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     status: RowStatus,
     tenant_id: TenantId,
@@ -88,14 +113,20 @@ impl CustomerResponse {
     }
 }
 
+/// The body of a create.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent, rename = "CreateCustomerRequest", extend("required" = ["external_id", "name"]))]
+struct CreateRequest(CustomerRequest);
+
 async fn create(
     caller: Caller,
     State(app): State<App>,
-    Body(request): Body<CustomerRequest>,
-) -> Result<(StatusCode, Json<CustomerResponse>), ApiError> {
+    Body(CreateRequest(request)): Body<CreateRequest>,
+) -> Result<Created<CustomerResponse>, ApiError> {
     let profile = Profile::new(request.parse_new()?);
     let customer = customer::create(&app, caller.scope, profile).await?;
-    Ok((StatusCode::CREATED, Json(CustomerResponse::new(caller, customer))))
+    Ok(Created(CustomerResponse::new(caller, customer)))
 }
 
 async fn read(
@@ -117,7 +148,7 @@ async fn update(
     Ok(Json(CustomerResponse::new(caller, customer)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct UpdateQuery {
     id: Option<String>,
     external_customer_id: Option<String>,
@@ -144,17 +175,19 @@ async fn delete(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<CustomerId>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     customer::archive(&app, caller.scope, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchCustomersRequest")]
 struct SearchRequest {
     customer_ids: Option<List>,
     external_id: Option<String>,
     external_ids: Option<List>,
     email: Option<String>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     search: Search,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -85,7 +86,7 @@ pub struct Address {
 }
 
 /// Whether tax is due from a customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TaxTreatment {
     /// It is.
@@ -105,7 +106,7 @@ impl TaxTreatment {
 }
 
 /// A person at a customer, kept as the merchant sent it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "each field is its wire name")]
 pub struct ContactPerson {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! What a merchant sends about a customer, checked field by field.
 
 use chrono_tz::Tz;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use super::{
     customer::{Address, Change},
 };
 use crate::{
-    http::{ApiError, Violations, check_length, check_name, metadata_violations},
+    http::{ApiError, Violations, check_length, check_name, metadata_violations, openapi::Metadata},
     kit::money::Currency,
 };
 
@@ -19,7 +20,7 @@ const MAX_CONTACT: usize = 20;
 const MAX_CONTACT_PERSONS: usize = 50;
 
 /// The body of a create and of an update.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CustomerRequest {
     external_id: Option<String>,
@@ -38,6 +39,7 @@ pub struct CustomerRequest {
     timezone: Option<String>,
     tax_treatment: Option<TaxTreatment>,
     contact_persons: Option<Vec<ContactPerson>>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 

@@ -1,7 +1,7 @@
 //! The life of a row, as opposed to the business state of what it describes.
 
 /// The `status` column of every table whose rows are archived rather than deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowStatus {
     /// In use.

@@ -1,5 +1,10 @@
 //! Who is calling: `x-api-key: KEY` or `Authorization: Bearer KEY`, and `X-Environment-ID` when sent.
 
+use aide::{
+    OperationInput,
+    generate::GenContext,
+    openapi::{Operation, Response},
+};
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
@@ -7,7 +12,10 @@ use axum::{
 
 use chrono::TimeDelta;
 
-use super::ApiError;
+use super::{
+    ApiError,
+    openapi::{refusal, require_key},
+};
 use crate::{
     app::App,
     tenancy::{self, KeyId, Mode, Scope},
@@ -55,6 +63,20 @@ impl FromRequestParts<App> for Caller {
             key: caller.key,
             session_ttl_seconds: caller.session_ttl_seconds,
         })
+    }
+}
+
+impl OperationInput for Caller {
+    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+        require_key(operation);
+    }
+
+    fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        vec![
+            refusal(ctx, 401, "no API key, or one that is not valid"),
+            refusal(ctx, 403, "the API key belongs to another environment than `X-Environment-ID` names"),
+            refusal(ctx, 429, "too many requests with this API key"),
+        ]
     }
 }
 

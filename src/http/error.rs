@@ -1,18 +1,25 @@
 //! The one error type of the edge and its JSON envelope:
 //! `{"code","message","http_status_code","details"}` (reference: Flexprice API, errors).
 
+use aide::{
+    OperationOutput,
+    generate::GenContext,
+    openapi::{Operation, Response as DescribedResponse},
+};
 use axum::{
     Json,
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::openapi::refusal;
 use crate::db;
 
 /// The envelope's `code`: a closed list that clients switch on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant is its wire name")]
 pub enum ErrorCode {
@@ -28,6 +35,20 @@ pub enum ErrorCode {
     DatabaseError,
     InternalError,
     HttpClientError,
+}
+
+/// The envelope of every error.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ErrorResponse {
+    /// What to switch on.
+    code: ErrorCode,
+    /// For people.
+    message: String,
+    /// The HTTP status again.
+    http_status_code: u16,
+    /// What is known beyond the message: each wrong field with its rule, a machine-readable `reason`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Map<String, Value>>,
 }
 
 /// What a request is answered with when it fails. The message is for the caller; the cause is for the log only.
@@ -156,6 +177,18 @@ impl ApiError {
     }
 }
 
+impl OperationOutput for ApiError {
+    type Inner = ErrorResponse;
+
+    /// Of every operation; other refusals come from its extractors and its own description.
+    fn inferred_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, DescribedResponse)> {
+        vec![
+            refusal(ctx, 500, "an internal error; quote `X-Request-ID` to the operator"),
+            refusal(ctx, 503, "the database is away or an outcome is unknown: nothing is lost, try again"),
+        ]
+    }
+}
+
 impl From<db::Error> for ApiError {
     fn from(error: db::Error) -> Self {
         let mut api = if db::is_unavailable(&error) {
@@ -190,14 +223,12 @@ impl IntoResponse for ApiError {
                 tracing::error!(http.status = status, error, "request failed");
             }
         }
-        let mut body = json!({
-            "code": self.code,
-            "message": self.message,
-            "http_status_code": self.status.as_u16(),
-        });
-        if !self.details.is_empty() {
-            body["details"] = Value::Object(self.details);
-        }
+        let body = ErrorResponse {
+            code: self.code,
+            message: self.message,
+            http_status_code: self.status.as_u16(),
+            details: Some(self.details).filter(|details| !details.is_empty()),
+        };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -2,15 +2,22 @@
 
 use std::{str::FromStr, time::Duration};
 
+use aide::{
+    OperationInput,
+    generate::GenContext,
+    openapi::{MediaType, Operation, RequestBody, Response, SchemaObject},
+    operation::{ParamLocation, add_parameters, parameters_from_schema, set_body},
+};
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::ApiError;
+use super::{ApiError, openapi::refusal};
 
 /// The largest body of the API.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
@@ -44,6 +51,31 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(ApiError::validation(&field, "must not contain the character U+0000"));
         }
         from_value(value).map(Self)
+    }
+}
+
+impl<T: JsonSchema> OperationInput for Body<T> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        let json_schema = ctx.schema.subschema_for::<T>();
+        let required = ctx.resolve_schema(&json_schema).get("required").is_some()
+            || json_schema.get("required").is_some();
+        let schema = Some(SchemaObject { json_schema, example: None, external_docs: None });
+        let content = MediaType { schema, ..MediaType::default() };
+        let body = RequestBody {
+            content: [("application/json".to_owned(), content)].into_iter().collect(),
+            required,
+            ..RequestBody::default()
+        };
+        set_body(ctx, operation, body);
+    }
+
+    fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        vec![
+            refusal(ctx, 400, "the request breaks a rule; `details` names each field"),
+            refusal(ctx, 408, "the body did not arrive in time"),
+            refusal(ctx, 413, "the body is too large"),
+            refusal(ctx, 415, "the body is not `application/json`"),
+        ]
     }
 }
 
@@ -144,6 +176,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+impl<T: JsonSchema> OperationInput for Query<T> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        let mut schema = T::json_schema(&mut ctx.schema);
+        let properties =
+            schema.as_object_mut().and_then(|schema| schema.get_mut("properties")?.as_object_mut());
+        if let Some(properties) = properties {
+            // What nests has no form in a query: sorting is by one field, and `filters` are for searches.
+            properties.remove("filters");
+            if let Some(sort) = properties.get_mut("sort") {
+                *sort = serde_json::json!({"type": "string", "description": "A field's name."});
+            }
+        }
+        let parameters = parameters_from_schema(ctx, schema, ParamLocation::Query);
+        add_parameters(ctx, operation, parameters);
+    }
+
+    fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        vec![refusal(ctx, 400, "a parameter breaks a rule; `details` names each")]
+    }
+}
+
 /// The id in the path. What cannot be an id of that type is an object that does not exist: 404.
 #[derive(Debug)]
 pub struct IdPath<T>(pub T);
@@ -157,6 +210,12 @@ impl<T: FromStr + Named + Send, S: Send + Sync> FromRequestParts<S> for IdPath<T
             .and_then(|Path(text)| text.parse().ok())
             .map(Self)
             .ok_or_else(|| ApiError::not_found(T::NOUN))
+    }
+}
+
+impl<T: Named> OperationInput for IdPath<T> {
+    fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        vec![refusal(ctx, 404, &format!("no such {}", T::NOUN))]
     }
 }
 

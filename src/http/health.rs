@@ -1,18 +1,35 @@
 //! `/healthz`: the process runs. `/readyz`: it can do its work.
 
 use axum::{Json, extract::State};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::ApiError;
+use super::{
+    ApiError,
+    openapi::{ApiRouter, doc, get_with},
+};
 use crate::{app::App, db};
 
+/// Routes at the root, for those who watch the process.
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/healthz", get_with(healthz, doc("healthz", "Whether the process answers", &[])))
+        .api_route("/readyz", get_with(readyz, doc("readyz", "Whether it can do its work", &[])))
+}
+
+/// All is well.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Health {
+    status: &'static str,
+}
+
 /// The process answers.
-pub async fn healthz() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
 }
 
 /// The database answers and is migrated, and this machine's clock agrees with the database's.
-pub async fn readyz(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+async fn readyz(State(app): State<App>) -> Result<Json<Health>, ApiError> {
     let unreachable = || ApiError::unavailable("the database is unreachable or not migrated", 1);
     if !db::is_ready(&app.pool).await.unwrap_or(false) {
         return Err(unreachable());
@@ -24,6 +41,6 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Value>, ApiError> {
             let (reason, skew_ms) = ("clock_skewed", skew.num_milliseconds());
             Err(ApiError::unavailable(message, 10).detail("reason", reason).detail("skew_ms", skew_ms))
         }
-        _ => Ok(Json(json!({"status": "ready"}))),
+        _ => Ok(Json(Health { status: "ready" })),
     }
 }

@@ -1,30 +1,51 @@
 //! HTTP in: the router and its layers, the error envelope, extractors, authentication.
 
+mod answer;
 mod auth;
 mod error;
 mod extract;
 mod fields;
 mod health;
 mod layers;
+pub mod openapi;
 mod search;
 mod server;
 mod validate;
 
-use axum::{Router, routing::get};
+use std::sync::OnceLock;
 
+use axum::{Router, body::Bytes};
+
+pub use answer::{Accepted, Created, Message};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
 pub use fields::{check_length, check_name, given, optional_time, parse_time};
-pub use search::{List, Search};
+pub use search::{Expand, List, Search};
 pub use server::{Bound, bind, serve};
 pub use validate::{metadata_violations, page, page_limit};
+
+use openapi::ApiRouter;
 
 use crate::app::App;
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let v1 = Router::new()
+    let (routes, _) = openapi::finish(described());
+    let routes = routes
+        .merge(openapi::page::router())
+        .merge(crate::checkout::return_page::router())
+        .merge(crate::metrics::api::router())
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .with_state(app);
+    layers::apply(routes)
+}
+
+/// Everything that the description of the API has.
+fn described() -> ApiRouter<App> {
+    openapi::begin();
+    let v1 = ApiRouter::new()
         .merge(crate::tenancy::api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
@@ -33,15 +54,16 @@ pub fn router(app: App) -> Router {
         .merge(crate::invoices::api::router())
         .merge(crate::payments::api::router())
         .merge(crate::webhooks::api::router())
-        .merge(crate::inbox::api::router().with_state(app.on_reserved()));
-    let routes = Router::new()
-        .nest("/v1", v1)
-        .merge(crate::checkout::return_page::router())
-        .merge(crate::metrics::api::router())
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .fallback(error::unknown_route)
-        .method_not_allowed_fallback(error::wrong_method)
-        .with_state(app);
-    layers::apply(routes)
+        .merge(crate::inbox::api::router());
+    ApiRouter::new().nest("/v1", v1).merge(health::router())
+}
+
+/// The description of the API, as JSON: the same for every process of a version.
+pub fn document() -> Bytes {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let describe = || {
+        let (_, document) = openapi::finish(described());
+        Bytes::from(format!("{document:#}"))
+    };
+    DOCUMENT.get_or_init(describe).clone()
 }

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -25,17 +26,123 @@ const MAX_CLAUSES: usize = 50;
 /// The common fields; flatten it into a slice's request and [`Search::parse`] it.
 ///
 /// They are read as plain JSON first, so that an answer can name each one that is wrong.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Search {
+    /// Items on a page; 50 if not given.
+    #[schemars(with = "Option<i64>", range(min = 1, max = 1000))]
     limit: Option<Value>,
+    /// Items to pass over.
+    #[schemars(with = "Option<i64>", range(min = 0, max = 4_294_967_295_u32))]
     offset: Option<Value>,
+    /// The direction of a `sort` by name; `desc` if not given.
+    #[schemars(with = "Option<SortDirection>")]
     order: Option<Value>,
+    /// By `created_at`, newest first, if not given.
+    #[schemars(with = "Option<Sort>")]
     sort: Option<Value>,
+    /// `published` if not given.
+    #[schemars(with = "Option<RowStatus>")]
     status: Option<Value>,
+    /// Created at this time or later.
+    #[schemars(with = "Option<DateTime<Utc>>")]
     start_time: Option<Value>,
+    /// Created at this time or earlier.
+    #[schemars(with = "Option<DateTime<Utc>>")]
     end_time: Option<Value>,
+    /// What to embed: names with commas between them.
+    #[schemars(with = "Option<String>")]
     expand: Option<Value>,
+    /// All must hold.
+    #[schemars(with = "Option<Vec<FilterClause>>", length(max = 50))]
     filters: Option<Value>,
+}
+
+/// The forms that the plain JSON above is to have.
+#[expect(dead_code, reason = "describe what is read as plain JSON")]
+mod forms {
+    use super::{DateTime, JsonSchema, Utc};
+
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum SortDirection {
+        Asc,
+        Desc,
+    }
+
+    /// A field's name, or several keys.
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    pub enum Sort {
+        Field(String),
+        Keys(Vec<SortKey>),
+    }
+
+    #[derive(JsonSchema)]
+    pub struct SortKey {
+        field: String,
+        /// `desc` if not given.
+        direction: Option<SortDirection>,
+    }
+
+    /// A condition on one field.
+    #[derive(JsonSchema)]
+    pub struct FilterClause {
+        field: String,
+        operator: FilterOperator,
+        data_type: Option<FilterDataType>,
+        value: FilterValue,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum FilterOperator {
+        Eq,
+        Contains,
+        NotContains,
+        Gt,
+        Lt,
+        Gte,
+        In,
+        NotIn,
+        Before,
+        After,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum FilterDataType {
+        String,
+        Number,
+        Date,
+        Array,
+        Boolean,
+    }
+
+    /// The member that suits the field and the operator.
+    #[derive(JsonSchema)]
+    pub struct FilterValue {
+        string: Option<String>,
+        number: Option<f64>,
+        boolean: Option<bool>,
+        date: Option<DateTime<Utc>>,
+        array: Option<Vec<String>>,
+    }
+}
+
+use forms::{FilterClause, Sort, SortDirection};
+
+/// The query of what embeds more on request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Expand {
+    /// Comma-separated: what to embed. Words that mean nothing here are passed over.
+    expand: Option<String>,
+}
+
+impl Expand {
+    /// Whether `what` is asked for.
+    pub fn names(&self, what: &str) -> bool {
+        self.expand.as_deref().unwrap_or_default().split(',').any(|name| name.trim() == what)
+    }
 }
 
 impl Search {
@@ -282,7 +389,8 @@ fn read_time(violations: &mut Violations, name: &str, value: Option<&Value>) -> 
 }
 
 /// A list: a JSON array of strings, or one comma-separated text as query strings have it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent, inline)]
 pub struct List(Vec<String>);
 
 impl List {

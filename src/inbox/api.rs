@@ -1,16 +1,18 @@
 //! Where Razorpay posts: `/v1/webhooks/razorpay/{tenant_id}/{environment_id}`. No API key: the body is signed.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Request, State, rejection::PathRejection},
-    routing::post,
 };
-use serde_json::{Value, json};
 
 use super::receive::receive;
 use crate::{
     app::App,
-    http::{ApiError, read_body},
+    http::{
+        ApiError, Message,
+        openapi::{ApiRouter, doc, post_with},
+        read_body,
+    },
     tenancy::Scope,
 };
 
@@ -18,15 +20,28 @@ use crate::{
 const BODY_LIMIT_BYTES: usize = 256 * 1024;
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/webhooks/razorpay/{tenant_id}/{environment_id}", post(take))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new().api_route(
+        "/webhooks/razorpay/{tenant_id}/{environment_id}",
+        post_with(take, doc("receive_razorpay_webhook", "Where Razorpay posts its webhooks", REFUSALS)),
+    )
 }
+
+const REFUSALS: &[(u16, &str)] = &[
+    (400, "the body is not a Razorpay event"),
+    (401, "no `X-Razorpay-Signature`, or one that does not verify"),
+    (404, "no such environment"),
+    (408, "the body did not arrive in time"),
+    (413, "the body is too large"),
+];
 
 async fn take(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Message>, ApiError> {
+    // Not on the connections that the API can take.
+    let app = app.on_reserved();
     let done = accept(&app, path, request).await;
     let outcome = match done.as_ref().map_err(ApiError::status_code) {
         Ok(outcome) => outcome,
@@ -37,7 +52,7 @@ async fn take(
         Err(_) => "malformed",
     };
     metrics::counter!("checkoutd_webhooks_received_total", "outcome" => outcome).increment(1);
-    done.map(|_| Json(json!({"message": "Webhook received"})))
+    done.map(|_| Json(Message { message: "Webhook received" }))
 }
 
 async fn accept(

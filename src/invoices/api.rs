@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -15,14 +16,20 @@ use crate::{
     app::App,
     customers::{self, CustomerId, CustomerResponse},
     db::{self, search::Column},
-    http::{ApiError, Body, Caller, List, Named, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, List, Named, Search, Violations,
+        openapi::{ApiRouter, doc, post_with},
+        optional_time,
+    },
     kit::{money::Currency, page::Page},
     subscriptions::SubscriptionId,
 };
 
 /// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
-pub fn router() -> Router<App> {
-    Router::new().route("/invoices/search", post(search)).merge(operation_api::router())
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/invoices/search", post_with(search, doc("query_invoice", "Search invoices", &[])))
+        .merge(operation_api::router())
 }
 
 /// An invoice with its lines and its customer; 404 unknown.
@@ -49,7 +56,8 @@ pub(super) async fn show(app: &App, caller: Caller, invoice: Invoice) -> Result<
     Ok(InvoiceResponse::new(caller, invoice, Some(lines), customer))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchInvoicesRequest")]
 struct SearchRequest {
     customer_id: Option<List>,
     external_customer_id: Option<String>,
@@ -61,8 +69,10 @@ struct SearchRequest {
     billing_reason: Option<BillingReason>,
     currency: Option<String>,
     #[serde(default, deserialize_with = "optional_threshold")]
+    #[schemars(with = "Option<f64>")]
     amount_due_gt: Option<Threshold>,
     #[serde(default, deserialize_with = "optional_threshold")]
+    #[schemars(with = "Option<f64>")]
     amount_remaining_gt: Option<Threshold>,
     #[serde(default, deserialize_with = "optional_time")]
     period_start_gte: Option<DateTime<Utc>>,

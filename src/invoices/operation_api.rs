@@ -1,12 +1,9 @@
 //! `/v1/invoices/{id}/…`: what can be done with an invoice. Checkouts finalize them, and Razorpay says what is paid.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{post, put},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -16,24 +13,45 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Violations, metadata_violations, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, Message, Violations, metadata_violations,
+        openapi::{ApiRouter, Metadata, doc, post_with, put_with},
+        optional_time,
+    },
     kit::money::Money,
     subscriptions,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/invoices/{id}", put(update))
-        .route("/invoices/{id}/finalize", post(finalize))
-        .route("/invoices/{id}/void", post(void))
-        .route("/invoices/{id}/payment", put(update_payment_status))
+pub fn router() -> ApiRouter<App> {
+    let refused = |when| [(400, when)];
+    let (decided, paid) = (
+        refused("its checkout decides about it, or it is final"),
+        refused("its checkout decides about it, or it is paid"),
+    );
+    let other = refused("a field breaks a rule, or is not as the provider reported it");
+    ApiRouter::new()
+        .api_route("/invoices/{id}", put_with(update, doc("update_invoice", "Update an invoice", &[])))
+        .api_route(
+            "/invoices/{id}/finalize",
+            post_with(finalize, doc("finalize_invoice", "Finalize an invoice", &decided)),
+        )
+        .api_route("/invoices/{id}/void", post_with(void, doc("void_invoice", "Void an invoice", &paid)))
+        .api_route(
+            "/invoices/{id}/payment",
+            put_with(
+                update_payment_status,
+                doc("update_invoice_payment_status", "Confirm how an invoice's payment stands", &other),
+            ),
+        )
 }
 
 /// What is new about an invoice; absent fields stay.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdateInvoiceRequest")]
 struct UpdateRequest {
     /// Replaces all pairs.
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
     /// By when it is to be paid. Informs only.
     #[serde(default, deserialize_with = "optional_time")]
@@ -75,20 +93,14 @@ async fn update(
     Ok(Json(api::show(&app, caller, invoice).await?))
 }
 
-/// What was done.
-#[derive(Debug, Serialize)]
-struct DoneResponse {
-    message: &'static str,
-}
-
 async fn finalize(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<InvoiceId>,
-) -> Result<Json<DoneResponse>, ApiError> {
+) -> Result<Json<Message>, ApiError> {
     let invoice = operation::get_published(&app, caller.scope, id).await?;
     match operation::may_finalize(invoice.invoice_status) {
-        Ok(()) => Ok(Json(DoneResponse { message: "nothing to finalize: the invoice was skipped" })),
+        Ok(()) => Ok(Json(Message { message: "nothing to finalize: the invoice was skipped" })),
         Err(refusal) => Err(refused(&app, caller, &invoice, refusal).await?),
     }
 }
@@ -98,7 +110,7 @@ async fn void(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<InvoiceId>,
-) -> Result<Json<DoneResponse>, ApiError> {
+) -> Result<Json<Message>, ApiError> {
     let invoice = operation::get_published(&app, caller.scope, id).await?;
     let refusal = operation::why_not_void(invoice.invoice_status);
     Err(refused(&app, caller, &invoice, refusal).await?)
@@ -128,7 +140,8 @@ async fn refused(
 }
 
 /// Where the merchant thinks that an invoice's payment stands.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdatePaymentStatusRequest")]
 struct PaymentStatusRequest {
     /// Must be what it is: Razorpay decides.
     payment_status: PaymentStatus,

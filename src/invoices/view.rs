@@ -1,6 +1,7 @@
 //! An invoice on the wire: money and quantities as strings.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use crate::{
     catalog::{BillingPeriod, PriceId},
     customers::{CustomerId, CustomerResponse},
     db::RowStatus,
-    http::Caller,
+    http::{Caller, openapi::Metadata},
     kit::money::Money,
     subscriptions::{SubscriptionId, SubscriptionLineId},
     tenancy::{EnvironmentId, TenantId},
@@ -20,8 +21,8 @@ use crate::{
 /// Credits, discounts, taxes and their like do not exist here yet; clients add them up all the same.
 const NOTHING: &str = "0";
 
-/// An invoice in answers.
-#[derive(Debug, Serialize)]
+/// An invoice on the wire: money and quantities are strings.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct InvoiceResponse {
     id: InvoiceId,
     customer_id: CustomerId,
@@ -55,6 +56,7 @@ pub struct InvoiceResponse {
     paid_at: Option<DateTime<Utc>>,
     source_type: &'static str,
     version: i32,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     /// Always empty: taxes are not computed.
     taxes: [(); 0],
@@ -71,7 +73,8 @@ pub struct InvoiceResponse {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InvoiceLineItem")]
 struct LineResponse {
     id: InvoiceLineId,
     invoice_id: InvoiceId,

@@ -1,5 +1,6 @@
 //! Paging of lists: `limit` and `offset` in, `{"items":[…],"pagination":{…}}` out.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A page asked for, already within bounds.
@@ -19,7 +20,8 @@ impl PageRequest {
 }
 
 /// One page of a list, as it goes over the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// The items of this page.
     pub items: Vec<T>,
@@ -28,7 +30,7 @@ pub struct Page<T> {
 }
 
 /// Where a page lies in the whole list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Pagination {
     /// Items that match, on all pages.
     pub total: i64,
@@ -57,7 +59,8 @@ impl<T> Page<T> {
 }
 
 /// One page of a log: read from a place in it on, because a log is too long to be counted or passed over.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogPageOf{T}")]
 pub struct LogPage<T> {
     /// The items of this page.
     pub items: Vec<T>,
@@ -66,7 +69,7 @@ pub struct LogPage<T> {
 }
 
 /// How to go on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct LogPagination {
     /// The page size that was applied.
     pub limit: i64,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -12,16 +13,22 @@ use super::{
 use crate::{
     app::App,
     db::{self, search::Column},
-    http::{ApiError, Caller, IdPath, List, Named, Query, Search},
+    http::{
+        ApiError, Caller, IdPath, List, Named, Query, Search,
+        openapi::{ApiRouter, doc, get_with},
+    },
     invoices::{InvoiceId, PaymentStatus},
     kit::{money::Currency, page::Page},
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/payments", get(list))
-        .route("/payments/{id}", get(read))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/payments", get_with(list, doc("list_payments", "List payments", &[])))
+        .api_route(
+            "/payments/{id}",
+            get_with(read, doc("get_payment", "Get a payment with its attempts", &[])),
+        )
         .merge(update_api::router())
         .merge(refunds::api::router())
 }
@@ -46,7 +53,7 @@ pub(super) async fn show(app: &App, caller: Caller, payment: Payment) -> Result<
     Ok(PaymentResponse::new(caller, payment, attempts))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
     payment_ids: Option<List>,
     destination_type: Option<DestinationType>,

@@ -1,7 +1,8 @@
 //! `PUT /v1/payments/{id}`.
 
-use axum::{Json, Router, extract::State, routing::put};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -12,20 +13,28 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Violations, metadata_violations, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, Violations, metadata_violations,
+        openapi::{ApiRouter, Metadata, doc, put_with},
+        optional_time,
+    },
     invoices::PaymentStatus,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new().route("/payments/{id}", put(change))
+pub fn router() -> ApiRouter<App> {
+    let refusals = [(400, "a field breaks a rule, or is not as the provider reported it")];
+    ApiRouter::new()
+        .api_route("/payments/{id}", put_with(change, doc("update_payment", "Update a payment", &refusals)))
 }
 
 /// What is new about a payment. Only `metadata` can be: every other field says what Razorpay reported, and must be as it
 /// is recorded, or absent. An empty text stands for none.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdatePaymentRequest")]
 struct UpdateRequest {
     /// Replaces all pairs.
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
     payment_status: Option<PaymentStatus>,
     payment_gateway: Option<PaymentGateway>,

@@ -1,19 +1,20 @@
 //! A payment on the wire: money as strings.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Attempt, AttemptId, DestinationType, Payment, PaymentGateway, PaymentId, PaymentMethodType};
 use crate::{
     db::RowStatus,
-    http::Caller,
+    http::{Caller, openapi::Metadata},
     invoices::{InvoiceId, PaymentStatus},
     tenancy::{EnvironmentId, TenantId},
 };
 
-/// A payment in answers.
-#[derive(Debug, Serialize)]
+/// A payment on the wire: money is a string.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PaymentResponse {
     id: PaymentId,
     amount: String,
@@ -26,6 +27,7 @@ pub struct PaymentResponse {
     payment_gateway: PaymentGateway,
     gateway_payment_id: Option<String>,
     gateway_tracking_id: Option<String>,
+    #[schemars(with = "Metadata")]
     gateway_metadata: Map<String, Value>,
     payment_url: Option<String>,
     track_attempts: bool,
@@ -33,6 +35,7 @@ pub struct PaymentResponse {
     error_message: Option<String>,
     succeeded_at: Option<DateTime<Utc>>,
     failed_at: Option<DateTime<Utc>>,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     status: RowStatus,
     tenant_id: TenantId,
@@ -41,7 +44,8 @@ pub struct PaymentResponse {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PaymentAttempt")]
 struct AttemptResponse {
     id: AttemptId,
     payment_id: PaymentId,
@@ -49,6 +53,7 @@ struct AttemptResponse {
     payment_status: PaymentStatus,
     gateway_payment_id: String,
     error_message: Option<String>,
+    #[schemars(with = "Metadata")]
     metadata: Map<String, Value>,
     tenant_id: TenantId,
     environment_id: EnvironmentId,

@@ -1,11 +1,8 @@
 //! `/v1/subscriptions`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -17,15 +14,28 @@ use crate::{
     catalog::{BillingPeriod, PlanId},
     customers::{self, CustomerId},
     db::search::Column,
-    http::{ApiError, Body, Caller, IdPath, List, Named, Query, Search, Violations, optional_time},
+    http::{
+        ApiError, Body, Caller, Expand, IdPath, List, Named, Query, Search, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time,
+    },
     kit::page::Page,
 };
 
 /// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/subscriptions/search", post(search))
-        .route("/subscriptions/{id}/v2", get(read_expanded))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/subscriptions/search",
+            post_with(search, doc("query_subscription", "Search subscriptions", &[])),
+        )
+        .api_route(
+            "/subscriptions/{id}/v2",
+            get_with(
+                read_expanded,
+                doc("get_subscription_v2", "Get a subscription with what is asked for", &[]),
+            ),
+        )
         .merge(operation_api::router())
         .merge(customer_api::router())
 }
@@ -44,9 +54,9 @@ async fn read_expanded(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<SubscriptionId>,
-    Query(search): Query<Search>,
+    Query(expand): Query<Expand>,
 ) -> Result<Json<SubscriptionResponse>, ApiError> {
-    Ok(Json(load(&app, caller, id, expanded(&search)).await?))
+    Ok(Json(load(&app, caller, id, expanded(|what| expand.names(what))).await?))
 }
 
 async fn load(
@@ -62,13 +72,13 @@ async fn load(
 }
 
 /// What `expand` names: `plan`, `customer`, `subscription_line_items` (or `line_items`), and `prices` in those.
-pub(super) fn expanded(search: &Search) -> Embed {
-    let prices = search.expands("prices");
+pub(super) fn expanded(expands: impl Fn(&str) -> bool) -> Embed {
+    let prices = expands("prices");
     Embed {
-        lines: prices || search.expands("subscription_line_items") || search.expands("line_items"),
+        lines: prices || expands("subscription_line_items") || expands("line_items"),
         prices,
-        plan: search.expands("plan"),
-        customer: search.expands("customer"),
+        plan: expands("plan"),
+        customer: expands("customer"),
     }
 }
 
@@ -83,7 +93,8 @@ pub(super) async fn embedded(
     Ok(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "SearchSubscriptionsRequest")]
 struct SearchRequest {
     customer_id: Option<List>,
     customer_ids: Option<List>,
@@ -145,7 +156,7 @@ async fn search(
         active_at: request.active_at,
     };
     let page = store::search(&app.pool, caller.scope, wanted, criteria).await?;
-    let named = expanded(&request.search);
+    let named = expanded(|what| request.search.expands(what));
     let embed = Embed { lines: named.lines || request.with_line_items.unwrap_or(false), ..named };
     Ok(Json(embedded(&app, caller, page, embed).await?))
 }

@@ -1,7 +1,8 @@
 //! `/v1/subscriptions/{id}/…`: what can be done with a subscription.
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,18 +13,31 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Violations, check_length, optional_time},
+    http::{
+        ApiError, Body, Caller, IdPath, Violations, check_length,
+        openapi::{ApiRouter, doc, post_with},
+        optional_time, parse_time,
+    },
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/subscriptions/{id}/cancel", post(cancel))
-        .route("/subscriptions/{id}/activate", post(activate))
+pub fn router() -> ApiRouter<App> {
+    let cancelled = [(400, "a field breaks a rule, it is cancelled, or its checkout decides about it")];
+    let activated = [(400, "start_date is missing, it is not a draft, or its checkout decides about it")];
+    ApiRouter::new()
+        .api_route(
+            "/subscriptions/{id}/cancel",
+            post_with(cancel, doc("cancel_subscription", "Cancel a subscription, now or later", &cancelled)),
+        )
+        .api_route(
+            "/subscriptions/{id}/activate",
+            post_with(activate, doc("activate_subscription", "Activate a draft subscription", &activated)),
+        )
 }
 
 /// How a subscription is to end.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "CancelSubscriptionRequest")]
 struct CancelRequest {
     /// `immediate`, `end_of_period` or `scheduled_date`.
     cancellation_type: CancellationType,
@@ -31,10 +45,13 @@ struct CancelRequest {
     #[serde(default, deserialize_with = "optional_time")]
     cancel_at: Option<DateTime<Utc>>,
     /// `skip`, which is the default: no invoice is made.
+    #[schemars(extend("enum" = ["skip", null]))]
     cancel_immediately_invoice_policy: Option<String>,
     /// `none`, which is the default: nothing is credited or charged.
+    #[schemars(extend("enum" = ["none", null]))]
     proration_behavior: Option<String>,
     /// Why, in the merchant's words; at most 500 characters.
+    #[schemars(length(max = 500))]
     reason: Option<String>,
 }
 
@@ -79,7 +96,8 @@ impl CancelRequest {
 }
 
 /// A cancellation, carried out or planned.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CancelSubscriptionResponse")]
 struct CancelResponse {
     subscription_id: SubscriptionId,
     /// As it is now: `cancelled`, or `active` until `effective_date`.
@@ -132,11 +150,11 @@ async fn cancel(
 }
 
 /// When a draft is to start.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ActivateSubscriptionRequest")]
 struct ActivateRequest {
-    /// Required.
-    #[serde(default, deserialize_with = "optional_time")]
-    start_date: Option<DateTime<Utc>>,
+    #[schemars(with = "DateTime<Utc>")]
+    start_date: String,
 }
 
 /// Refuses always: drafts come from checkouts only, and nothing is active that is not paid.
@@ -146,8 +164,8 @@ async fn activate(
     IdPath(id): IdPath<SubscriptionId>,
     Body(request): Body<ActivateRequest>,
 ) -> Result<Json<SubscriptionResponse>, ApiError> {
-    if request.start_date.is_none() {
-        return Err(ApiError::validation("start_date", "is required"));
+    if parse_time(&request.start_date).is_none() {
+        return Err(ApiError::validation("start_date", "must be an RFC 3339 date and time"));
     }
     let subscription = draft::refuse_draft(&app, caller.scope, id, "paying for it activates it").await?;
     if subscription.subscription_status == SubscriptionStatus::Cancelled {

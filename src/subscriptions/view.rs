@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::{
     catalog::{self, BillingPeriod, InvoiceCadence, PlanId, PlanResponse, Price, PriceId, PriceResponse},
     customers::{self, CustomerId, CustomerResponse},
     db::{self, RowStatus},
-    http::Caller,
+    http::{Caller, openapi::Metadata},
     tenancy::{EnvironmentId, TenantId},
 };
 
@@ -26,8 +27,8 @@ pub struct Embed {
     pub customer: bool,
 }
 
-/// A subscription in answers.
-#[derive(Debug, Serialize)]
+/// A subscription on the wire.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SubscriptionResponse {
     id: SubscriptionId,
     customer_id: CustomerId,
@@ -57,6 +58,7 @@ pub struct SubscriptionResponse {
     timezone: String,
     version: i32,
     lookup_key: Option<String>,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     line_items: Option<Vec<LineResponse>>,
@@ -72,7 +74,8 @@ pub struct SubscriptionResponse {
 }
 
 /// Quantities are strings on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SubscriptionLineItem")]
 struct LineResponse {
     id: SubscriptionLineId,
     subscription_id: SubscriptionId,

@@ -1,7 +1,8 @@
 //! `/v1/connections`: the dashboard API for a merchant's Razorpay account. Secrets go in and never out.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, extract::State, response::NoContent};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,48 +15,73 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Violations, metadata_violations},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, Named, Violations, metadata_violations,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
+    },
     kit::page::{Page, PageRequest},
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/connections", get(list).post(create))
-        .route("/connections/search", axum::routing::post(list))
-        .route("/connections/{id}", get(read).put(update).delete(delete))
+pub fn router() -> ApiRouter<App> {
+    let taken = [(409, "the environment has a connection already")];
+    let open = [(400, "checkout sessions are open on it")];
+    ApiRouter::new()
+        .api_route(
+            "/connections",
+            get_with(list, doc("list_connections", "List connections", &[]))
+                .post_with(create, doc("create_connection", "Connect a Razorpay account", &taken)),
+        )
+        .api_route(
+            "/connections/search",
+            post_with(list, doc("query_connection", "List connections, as the compatible API does", &[])),
+        )
+        .api_route(
+            "/connections/{id}",
+            get_with(read, doc("get_connection", "Get a connection", &[]))
+                .put_with(update, doc("update_connection", "Update a connection", &[]))
+                .delete_with(delete, doc("delete_connection", "Archive a connection", &open)),
+        )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateConnectionRequest")]
 struct CreateRequest {
     name: String,
     provider_type: String,
     encrypted_secret_data: SecretData,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdateConnectionRequest")]
 struct UpdateRequest {
     name: Option<String>,
     encrypted_secret_data: Option<SecretData>,
+    #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "ConnectionSecretData")]
 struct SecretData {
     key_id: Option<String>,
+    #[schemars(with = "Option<String>")]
     secret_key: Option<SecretString>,
+    #[schemars(with = "Option<String>")]
     webhook_secret: Option<SecretString>,
 }
 
 /// A connection on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ConnectionResponse {
     id: ConnectionId,
     name: String,
     provider_type: &'static str,
     /// Public half of the credentials.
     key_id: String,
+    #[schemars(with = "Metadata")]
     metadata: Value,
     status: String,
     tenant_id: TenantId,
@@ -85,7 +111,7 @@ async fn create(
     caller: Caller,
     State(app): State<App>,
     Body(request): Body<CreateRequest>,
-) -> Result<(StatusCode, Json<ConnectionResponse>), ApiError> {
+) -> Result<Created<ConnectionResponse>, ApiError> {
     let mut violations = Violations::default();
     let secrets = request.encrypted_secret_data;
     check_name(&mut violations, &request.name);
@@ -103,7 +129,7 @@ async fn create(
     };
     let metadata = Value::Object(metadata);
     let connection = connection::create(&app, caller.scope, request.name, &credentials, metadata).await?;
-    Ok((StatusCode::CREATED, Json(ConnectionResponse::new(caller, connection))))
+    Ok(Created(ConnectionResponse::new(caller, connection)))
 }
 
 async fn update(
@@ -160,9 +186,9 @@ async fn delete(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<ConnectionId>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     if store::archive_connection(&app.pool, caller.scope, id, app.clock.now()).await? {
-        Ok(StatusCode::NO_CONTENT)
+        Ok(NoContent)
     } else {
         Err(ApiError::not_found(ConnectionId::NOUN))
     }

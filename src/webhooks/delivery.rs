@@ -1,6 +1,7 @@
 //! Deliveries: one event on its way to one endpoint, and the attempts at it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{EndpointId, EventId};
@@ -32,7 +33,7 @@ crate::define_terms! {
 }
 
 /// What is shown of a delivery.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
@@ -61,7 +62,8 @@ pub struct Delivery {
 }
 
 /// What is shown of an attempt.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeliveryAttempt")]
 pub struct Attempt {
     /// Its id.
     pub id: AttemptId,

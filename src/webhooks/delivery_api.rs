@@ -1,12 +1,8 @@
 //! Deliveries and attempts: what was sent where, what came back, and sending it again.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -16,23 +12,52 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Named, Query, optional_time, page_limit},
+    http::{
+        Accepted, ApiError, Body, Caller, IdPath, Named, Query,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time, page_limit,
+    },
     kit::page::LogPage,
     tenancy::Scope,
 };
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/webhook_endpoints/{id}/deliveries", get(list))
-        .route("/webhook_endpoints/{id}/test", post(test))
-        .route("/webhook_endpoints/{id}/replay", post(start_replay))
-        .route("/webhook_endpoints/{id}/replays", get(list_replays))
-        .route("/deliveries/{id}", get(read))
-        .route("/deliveries/{id}/attempts", get(list_attempts))
-        .route("/deliveries/{id}/resend", post(send_again))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/webhook_endpoints/{id}/deliveries",
+            get_with(list, doc("list_webhook_endpoint_deliveries", "List an endpoint's deliveries", &[])),
+        )
+        .api_route(
+            "/webhook_endpoints/{id}/test",
+            post_with(test, doc("test_webhook_endpoint", "Send a test event", &[(400, DISABLED)])),
+        )
+        .api_route(
+            "/webhook_endpoints/{id}/replay",
+            post_with(
+                start_replay,
+                doc("replay_webhook_endpoint", "Send an endpoint's events again", &[(400, CANNOT_REPLAY)]),
+            ),
+        )
+        .api_route(
+            "/webhook_endpoints/{id}/replays",
+            get_with(list_replays, doc("list_webhook_endpoint_replays", "List an endpoint's replays", &[])),
+        )
+        .api_route("/deliveries/{id}", get_with(read, doc("get_delivery", "Get a delivery", &[])))
+        .api_route(
+            "/deliveries/{id}/attempts",
+            get_with(list_attempts, doc("list_delivery_attempts", "List a delivery's attempts", &[])),
+        )
+        .api_route(
+            "/deliveries/{id}/resend",
+            post_with(send_again, doc("resend_delivery", "Send a delivery again", &[(400, DISABLED)])),
+        )
 }
 
-#[derive(Deserialize)]
+const DISABLED: &str = "the endpoint is disabled";
+const CANNOT_REPLAY: &str =
+    "`since` or `until` breaks a rule, the endpoint is disabled, or another replay of it runs";
+
+#[derive(Deserialize, JsonSchema)]
 struct DeliveryQuery {
     status: Option<String>,
     event_id: Option<String>,
@@ -82,7 +107,7 @@ async fn get_delivery(app: &App, scope: Scope, id: DeliveryId) -> Result<Deliver
     found.ok_or_else(|| ApiError::not_found(DeliveryId::NOUN))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct AttemptQuery {
     /// A number of an attempt.
     before: Option<i32>,
@@ -105,21 +130,22 @@ async fn send_again(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<DeliveryId>,
-) -> Result<(StatusCode, Json<Delivery>), ApiError> {
+) -> Result<Accepted<Delivery>, ApiError> {
     resend::resend(&app, caller.scope, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(get_delivery(&app, caller.scope, id).await?)))
+    Ok(Accepted(get_delivery(&app, caller.scope, id).await?))
 }
 
 async fn test(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<EndpointId>,
-) -> Result<(StatusCode, Json<Delivery>), ApiError> {
+) -> Result<Accepted<Delivery>, ApiError> {
     let delivery = endpoint::send_test(&app, caller.scope, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(get_delivery(&app, caller.scope, delivery).await?)))
+    Ok(Accepted(get_delivery(&app, caller.scope, delivery).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ReplayWebhookEndpointRequest", extend("required" = ["since"]))]
 struct ReplayRequest {
     #[serde(default, deserialize_with = "optional_time")]
     since: Option<DateTime<Utc>>,
@@ -133,15 +159,15 @@ async fn start_replay(
     State(app): State<App>,
     IdPath(id): IdPath<EndpointId>,
     Body(request): Body<ReplayRequest>,
-) -> Result<(StatusCode, Json<Replay>), ApiError> {
+) -> Result<Accepted<Replay>, ApiError> {
     let since = request.since.ok_or_else(|| ApiError::validation("since", "is required"))?;
     let window = replay::Window::parse(since, request.until, app.clock.now())?;
     let only = request.undelivered_only.unwrap_or(false);
     let started = replay::start(&app, caller.scope, id, window, only).await?;
-    Ok((StatusCode::ACCEPTED, Json(started)))
+    Ok(Accepted(started))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ReplayQuery {
     limit: Option<i64>,
 }

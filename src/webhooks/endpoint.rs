@@ -1,6 +1,7 @@
 //! Endpoints: where a merchant wants events, and the secrets that sign them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use uuid::Uuid;
@@ -71,7 +72,8 @@ pub struct Endpoint {
 }
 
 /// What came of the attempts at an endpoint.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookEndpointStatistics")]
 pub struct Statistics {
     /// Deliveries that it took.
     pub delivered_count: i64,

@@ -1,11 +1,7 @@
 //! `/v1/webhook_endpoints`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, extract::State, response::NoContent};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -19,7 +15,11 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Body, Caller, IdPath, Query, Violations, given, page},
+    http::{
+        ApiError, Body, Caller, Created, IdPath, Query, Violations, given,
+        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
+        page,
+    },
     kit::page::Page,
 };
 
@@ -28,20 +28,41 @@ const DEFAULT_CONCURRENCY: i32 = 8;
 const MAX_CONCURRENCY: i64 = 64;
 const MAX_RATE_PER_SECOND: i64 = 1000;
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/webhook_endpoints", get(list).post(create))
-        .route("/webhook_endpoints/{id}", get(read).put(update).delete(delete))
-        .route("/webhook_endpoints/{id}/secret/rotate", post(rotate_secret))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route(
+            "/webhook_endpoints",
+            get_with(list, doc("list_webhook_endpoints", "List endpoints", &[]))
+                .post_with(create, doc("create_webhook_endpoint", "Register an endpoint", &[])),
+        )
+        .api_route(
+            "/webhook_endpoints/{id}",
+            get_with(read, doc("get_webhook_endpoint", "Get an endpoint", &[]))
+                .put_with(update, doc("update_webhook_endpoint", "Update an endpoint", &[]))
+                .delete_with(delete, doc("delete_webhook_endpoint", "Delete an endpoint", &[])),
+        )
+        .api_route(
+            "/webhook_endpoints/{id}/secret/rotate",
+            post_with(
+                rotate_secret,
+                doc(
+                    "rotate_webhook_endpoint_secret",
+                    "Make a new secret; the old one signs for 24 hours more",
+                    &[],
+                ),
+            ),
+        )
 }
 
-/// Creation and change take the same members; creation needs the URL.
-#[derive(Deserialize)]
+/// The members of an endpoint that are a merchant's to choose.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "UpdateWebhookEndpointRequest")]
 struct EndpointRequest {
     url: Option<String>,
     event_types: Option<Vec<String>>,
     description: Option<String>,
     enabled: Option<bool>,
+    #[schemars(with = "Option<Metadata>")]
     headers: Option<Map<String, Value>>,
     max_concurrency: Option<i64>,
     #[serde(default, deserialize_with = "given")]
@@ -49,11 +70,17 @@ struct EndpointRequest {
     rate_limit_per_second: Option<Option<i64>>,
 }
 
+/// The body of a create.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent, rename = "CreateWebhookEndpointRequest", extend("required" = ["url"]))]
+struct CreateRequest(EndpointRequest);
+
 async fn create(
     caller: Caller,
     State(app): State<App>,
-    Body(request): Body<EndpointRequest>,
-) -> Result<(StatusCode, Json<EndpointResponse>), ApiError> {
+    Body(CreateRequest(request)): Body<CreateRequest>,
+) -> Result<Created<EndpointResponse>, ApiError> {
     let mut violations = Violations::default();
     violations.require(request.url.is_some(), "url", "is required");
     let change = check(violations, app.egress.rules(caller.mode), request)?;
@@ -68,7 +95,7 @@ async fn create(
     };
     let (endpoint, secret) = endpoint::create(&app, caller.scope, new).await?;
     let created = respond(&app, caller, endpoint).await?.with_secret(&secret);
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok(Created(created))
 }
 
 async fn update(
@@ -116,9 +143,9 @@ async fn delete(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<EndpointId>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     endpoint::delete(&app, caller.scope, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 async fn rotate_secret(
@@ -130,7 +157,7 @@ async fn rotate_secret(
     Ok(Json(respond(&app, caller, endpoint).await?.with_secret(&secret)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct PageQuery {
     limit: Option<i64>,
     offset: Option<i64>,

@@ -1,6 +1,7 @@
 //! An endpoint on the wire: in answers, and in the events about it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use super::{
 use crate::tenancy::{EnvironmentId, Scope, TenantId};
 
 /// An endpoint on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookEndpointResponse")]
 pub struct EndpointResponse {
     id: EndpointId,
     /// Not in events.

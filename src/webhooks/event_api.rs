@@ -1,9 +1,10 @@
 //! `/v1/events`: every event, for those who look something up and for those who catch up.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 use super::{
@@ -12,19 +13,26 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Caller, IdPath, Named, Query, optional_time, page_limit},
+    http::{
+        ApiError, Caller, IdPath, Named, Query,
+        openapi::{ApiRouter, doc, get_with},
+        optional_time, page_limit,
+    },
     kit::{ids, page::LogPage},
     tenancy::Scope,
 };
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/events", get(list))
-        .route("/events/{id}", get(read))
-        .route("/events/{id}/deliveries", get(list_deliveries))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/events", get_with(list, doc("list_events", "List events", &[])))
+        .api_route("/events/{id}", get_with(read, doc("get_event", "Get an event", &[])))
+        .api_route(
+            "/events/{id}/deliveries",
+            get_with(list_deliveries, doc("list_event_deliveries", "List an event's deliveries", &[])),
+        )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct EventQuery {
     event_type: Option<String>,
     checkout_session_id: Option<String>,
@@ -42,7 +50,7 @@ async fn list(
     caller: Caller,
     State(app): State<App>,
     Query(query): Query<EventQuery>,
-) -> Result<Json<LogPage<Box<RawValue>>>, ApiError> {
+) -> Result<Json<LogPage<EventResponse>>, ApiError> {
     let limit = page_limit(query.limit)?;
     let event_type = query.event_type.as_ref().map(|name| name.parse::<EventType>()).transpose();
     let event_type =
@@ -113,7 +121,7 @@ async fn read(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<EventId>,
-) -> Result<Json<Box<RawValue>>, ApiError> {
+) -> Result<Json<EventResponse>, ApiError> {
     let found = store::find_event_body(&app.pool, caller.scope, id).await?;
     let body = found.ok_or_else(|| ApiError::not_found(EventId::NOUN))?;
     Ok(Json(parse_body(&body)?))
@@ -132,7 +140,28 @@ async fn list_deliveries(
     Ok(Json(LogPage::new(deliveries, limit)))
 }
 
+/// An event: the very bytes that endpoints get.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "Event")]
+struct EventResponse(#[schemars(with = "Event")] Box<RawValue>);
+
+/// What is in the bytes.
+#[expect(dead_code, reason = "describes bytes that were frozen before")]
+#[derive(JsonSchema)]
+struct Event {
+    id: EventId,
+    event_type: EventType,
+    /// When it became true.
+    created_at: DateTime<Utc>,
+    /// Its place among the events about the same object: 1, 2, 3 … without gaps.
+    sequence: i32,
+    /// What it is about: a checkout session, a payment, a refund or an endpoint. It stands again under its own name,
+    /// such as `checkout_session`.
+    data: Map<String, Value>,
+}
+
 /// The very bytes that endpoints get.
-fn parse_body(body: &[u8]) -> Result<Box<RawValue>, ApiError> {
-    serde_json::from_slice(body).map_err(ApiError::internal)
+fn parse_body(body: &[u8]) -> Result<EventResponse, ApiError> {
+    serde_json::from_slice(body).map(EventResponse).map_err(ApiError::internal)
 }

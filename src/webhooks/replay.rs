@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ const MOST_DUE: i64 = 200;
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// A replay as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Replay {
     /// Its id.
     pub id: ReplayId,

@@ -27,6 +27,7 @@ mod journey;
 mod listen;
 mod metrics;
 mod money;
+mod openapi;
 mod payment_operations;
 mod provider;
 mod razorpay_webhook;

@@ -1,11 +1,8 @@
 //! `/v1/refunds`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -15,18 +12,32 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Caller, IdPath, List, Named, Query, Violations, optional_time, page},
+    http::{
+        ApiError, Caller, IdPath, List, Named, Query, Violations,
+        openapi::{ApiRouter, doc, get_with, post_with},
+        optional_time, page,
+    },
     invoices::InvoiceId,
     kit::{ids, page::Page},
     payments::PaymentId,
 };
 
 /// Routes under `/v1`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/refunds", get(list))
-        .route("/refunds/{id}", get(read))
-        .route("/refunds/{id}/retry", post(retry_now))
+pub fn router() -> ApiRouter<App> {
+    ApiRouter::new()
+        .api_route("/refunds", get_with(list, doc("list_refunds", "List refunds", &[])))
+        .api_route("/refunds/{id}", get_with(read, doc("get_refund", "Get a refund", &[])))
+        .api_route(
+            "/refunds/{id}/retry",
+            post_with(
+                retry_now,
+                doc(
+                    "retry_refund",
+                    "Try a failed refund again",
+                    &[(400, "the refund is not waiting to be tried again")],
+                ),
+            ),
+        )
 }
 
 async fn read(
@@ -48,7 +59,7 @@ async fn retry_now(
     Ok(Json(RefundResponse::new(&refund)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
     status: Option<List>,
     /// The compatible API's name for `status`.

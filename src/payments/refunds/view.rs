@@ -1,6 +1,7 @@
 //! A refund on the wire: money as strings.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{RefundId, RefundReason, RefundStatus, refund::Refund};
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// A refund in answers and in events.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RefundResponse {
     id: RefundId,
     checkout_session_id: String,

@@ -7,6 +7,7 @@ mod binary;
 mod clock;
 mod command;
 mod db;
+pub mod described;
 pub mod events;
 mod money;
 pub mod razorpay;

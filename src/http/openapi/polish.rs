@@ -1,0 +1,238 @@
+//! What holds for many operations, and what their handlers' types cannot say.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+const DESCRIPTION: &str = "Hosted checkout sessions: subscriptions paid by Razorpay payment links.
+
+Send an API key as `x-api-key` or as `Authorization: Bearer`. A key belongs to one environment; `X-Environment-ID`, \
+when sent, must name that one. Money and quantities are decimal strings, times are RFC 3339 in UTC. Every error has the \
+same envelope: `code`, `message`, `http_status_code`, and `details`, with a machine-readable `reason` where there is one.";
+
+/// Tags by the first segment of a path below `/v1`, in the order of the reference.
+const TAGS: [(&str, &str); 15] = [
+    ("checkout", "Checkout sessions"),
+    ("customers", "Customers"),
+    ("plans", "Plans"),
+    ("prices", "Prices"),
+    ("subscriptions", "Subscriptions"),
+    ("invoices", "Invoices"),
+    ("payments", "Payments"),
+    ("refunds", "Refunds"),
+    ("webhook_endpoints", "Webhook endpoints"),
+    ("events", "Events"),
+    ("deliveries", "Deliveries"),
+    ("connections", "Connections"),
+    ("secrets", "API keys"),
+    ("environments", "Environments"),
+    ("settings", "Settings"),
+];
+const OTHER_TAG: &str = "Service";
+
+/// Statuses whose refusals say the same wherever they are said.
+const SHARED: [u16; 10] = [401, 403, 408, 409, 413, 415, 422, 429, 500, 503];
+
+/// Whose ids a session's members are: where to read what it drafted.
+const DRAFTS: [(&str, &str); 4] = [
+    ("checkout_invoice_id", "get_invoice"),
+    ("checkout_payment_id", "get_payment"),
+    ("checkout_subscription_id", "get_subscription"),
+    ("customer_id", "get_customer"),
+];
+
+/// The document as it is published, of the one that the routes' types make.
+pub fn polish(mut document: Value) -> Value {
+    document["info"] = json!({
+        "title": "checkoutd",
+        "description": DESCRIPTION,
+        "version": env!("CARGO_PKG_VERSION"),
+        "license": {"name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE")},
+    });
+    document["servers"] = json!([{"url": "/"}]);
+    document["components"]["securitySchemes"] = json!({
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key: `sk_test_…` or `sk_live_…`."},
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "The same API key."},
+    });
+    document["components"]["headers"] = json!({
+        "RequestId": {
+            "description": "Names the request in the service's log; the caller's own, if it sent one.",
+            "schema": {"type": "string"},
+        },
+        "RetryAfter": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer", "minimum": 0}},
+    });
+    let paths = document["paths"].as_object().cloned().unwrap_or_default();
+    let mut polished: BTreeMap<String, Value> = paths
+        .into_iter()
+        .map(|(path, mut item)| {
+            let path = path.replace("{*", "{");
+            for (method, operation) in item.as_object_mut().into_iter().flatten() {
+                polish_operation(&path, method, operation);
+            }
+            (path, item)
+        })
+        .collect();
+    link(&mut polished);
+    document["components"]["responses"] = share_refusals(&mut polished).into();
+    document["tags"] = TAGS
+        .iter()
+        .map(|(_, tag)| *tag)
+        .chain([OTHER_TAG])
+        .filter(|tag| {
+            polished.values().flat_map(operations).any(|(_, operation)| operation["tags"][0] == *tag)
+        })
+        .map(|tag| json!({"name": tag}))
+        .collect();
+    document["paths"] = polished.into_iter().collect::<Map<_, _>>().into();
+    document
+}
+
+fn operations(item: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    item.as_object().into_iter().flatten()
+}
+
+fn polish_operation(path: &str, method: &str, operation: &mut Value) {
+    operation["tags"] = json!([tag(path)]);
+    let mut parameters = path_parameters(path);
+    for mut parameter in operation["parameters"].as_array().cloned().unwrap_or_default() {
+        if parameter["in"] == "query" {
+            polish_query(&mut parameter);
+        }
+        parameters.push(parameter);
+    }
+    let has_key = operation.get("security").is_some();
+    if !has_key {
+        // Said outright: an operation that says nothing would be one that was forgotten.
+        operation["security"] = json!([]);
+    }
+    if method == "post" && has_key {
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Repeats with the same key get the first answer, for 7 days.",
+            "schema": {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": 255},
+        }));
+        add_refusal(operation, 400, "the request breaks a rule; `details` names each field");
+        add_refusal(operation, 409, "a request with the same `Idempotency-Key` is under way");
+        add_refusal(operation, 422, "the `Idempotency-Key` was used for another request");
+        // The body is read before the handler, whether it has one or not.
+        add_refusal(operation, 408, "the body did not arrive in time");
+        add_refusal(operation, 413, "the body is too large");
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        let sorted: BTreeMap<String, Value> = std::mem::take(responses).into_iter().collect();
+        for (status, mut response) in sorted {
+            response["headers"]["X-Request-ID"] = json!({"$ref": "#/components/headers/RequestId"});
+            if matches!(status.as_str(), "429" | "503") {
+                response["headers"]["Retry-After"] = json!({"$ref": "#/components/headers/RetryAfter"});
+            }
+            responses.insert(status, response);
+        }
+    }
+}
+
+fn tag(path: &str) -> &'static str {
+    let segment = path.strip_prefix("/v1/").and_then(|path| path.split('/').next()).unwrap_or_default();
+    TAGS.iter().find(|(first, _)| *first == segment).map_or(OTHER_TAG, |(_, tag)| tag)
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    names
+        .map(|name| {
+            let schema = json!({"type": "string", "minLength": 1});
+            json!({"name": name, "in": "path", "required": true, "schema": schema})
+        })
+        .collect()
+}
+
+/// What a body says by `null` a query says by leaving the parameter out; its lists are one text with commas.
+fn polish_query(parameter: &mut Value) {
+    let Some(schema) = parameter["schema"].as_object_mut() else { return };
+    // The parameter has it already.
+    schema.remove("description");
+    schema.remove("default");
+    if let Some(Value::Array(types)) = schema.get("type") {
+        let first = types[0].clone();
+        schema.insert("type".to_owned(), first);
+    }
+    if let Some(Value::Array(forms)) = schema.remove("anyOf") {
+        schema.extend(forms[0].as_object().cloned().unwrap_or_default());
+    }
+    if schema.get("type").is_some_and(|name| name == "array") {
+        parameter["explode"] = json!(false);
+    }
+}
+
+/// Leaves a refusal that the operation describes itself.
+fn add_refusal(operation: &mut Value, status: u16, when: &str) {
+    let response = &mut operation["responses"][status.to_string()];
+    if response.is_null() {
+        let schema = json!({"$ref": "#/components/schemas/ErrorResponse"});
+        *response = json!({"description": when, "content": {"application/json": {"schema": schema}}});
+    }
+}
+
+/// A refusal that many operations have, word by word, stands once, under the name of its status.
+fn share_refusals(paths: &mut BTreeMap<String, Value>) -> Map<String, Value> {
+    let mut shared = Map::new();
+    let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    for responses in operations.filter_map(|operation| operation["responses"].as_object_mut()) {
+        for (status, response) in responses {
+            let code = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+            let Some(code) = code.filter(|code| SHARED.contains(&code.as_u16())) else { continue };
+            let name = code.canonical_reason().unwrap_or_default().replace(' ', "");
+            let kept = shared.entry(&name).or_insert_with(|| response.clone());
+            if kept == response {
+                *response = json!({"$ref": format!("#/components/responses/{name}")});
+            }
+        }
+    }
+    shared
+}
+
+/// From what answers with an object or a list to what takes the id of one.
+fn link(paths: &mut BTreeMap<String, Value>) {
+    let all: Vec<(String, String, String)> = paths
+        .iter()
+        .flat_map(|(path, item)| operations(item).map(move |(method, operation)| (path, method, operation)))
+        .filter_map(|(path, method, operation)| {
+            Some((path.clone(), method.clone(), operation["operationId"].as_str()?.to_owned()))
+        })
+        .collect();
+    for (path, item) in paths.iter_mut() {
+        let Some(item) = item.as_object_mut() else { continue };
+        for (method, operation) in item {
+            let collection = path.strip_suffix("/search").unwrap_or(path);
+            let (status, id) = match method.as_str() {
+                "post" if operation["responses"].get("201").is_some() => ("201", "$response.body#/id"),
+                "get" | "post" if operation["responses"].get("200").is_some() => {
+                    ("200", "$response.body#/items/0/id")
+                }
+                _ => continue,
+            };
+            let mut links = Map::new();
+            for (target, _, target_id) in &all {
+                let below = target.strip_prefix(collection).and_then(|rest| rest.strip_prefix("/{"));
+                let Some((parameter, _)) = below.and_then(|rest| rest.split_once('}')) else { continue };
+                links.insert(
+                    target_id.clone(),
+                    json!({"operationId": target_id, "parameters": {parameter: id}}),
+                );
+            }
+            if operation["operationId"] == "create_checkout_session" {
+                for (member, target) in DRAFTS {
+                    let id = format!("$response.body#/{member}");
+                    links.insert(target.to_owned(), json!({"operationId": target, "parameters": {"id": id}}));
+                }
+            }
+            if !links.is_empty() {
+                operation["responses"][status]["links"] = links.into();
+            }
+        }
+    }
+}
