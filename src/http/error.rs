@@ -120,11 +120,7 @@ impl ApiError {
 
     /// 501: part of the compatible API, but not of this service. `what` is its name.
     pub fn not_implemented(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            ErrorCode::NotImplemented,
-            format!("{what} is not supported"),
-        )
+        Self::new(StatusCode::NOT_IMPLEMENTED, ErrorCode::NotImplemented, format!("{what} is not supported"))
     }
 
     /// 413 with the limit in bytes.

@@ -37,7 +37,7 @@ pub struct Embed {
 pub struct SubscriptionResponse {
     id: SubscriptionId,
     customer_id: CustomerId,
-    /// Who is sent the invoices: the customer.
+    /// Who pays: the customer itself.
     invoicing_customer_id: CustomerId,
     plan_id: PlanId,
     subscription_status: SubscriptionStatus,
@@ -52,11 +52,14 @@ pub struct SubscriptionResponse {
     current_period_start: DateTime<Utc>,
     current_period_end: DateTime<Utc>,
     activated_at: Option<DateTime<Utc>>,
+    cancel_at: Option<DateTime<Utc>>,
     cancel_at_period_end: bool,
-    /// Subscriptions are not paused.
-    pause_status: &'static str,
+    cancelled_at: Option<DateTime<Utc>>,
+    cancellation_reason: Option<String>,
     /// Nothing is charged for parts of a period.
     proration_behavior: &'static str,
+    /// Subscriptions are not paused.
+    pause_status: &'static str,
     collection_method: String,
     subscription_type: &'static str,
     timezone: String,
@@ -175,7 +178,7 @@ fn distinct<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 impl SubscriptionResponse {
-    pub fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
+    pub(super) fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
         let lines = embedded.lines.as_mut().map(|lines| lines.remove(&subscription.id).unwrap_or_default());
         let line_items = lines.map(|lines| {
             let line = |line| LineResponse::new(caller, &subscription, line, &embedded.prices);
@@ -198,9 +201,12 @@ impl SubscriptionResponse {
             current_period_start: subscription.current_period_start,
             current_period_end: subscription.current_period_end,
             activated_at: subscription.activated_at,
-            cancel_at_period_end: false,
-            pause_status: "none",
+            cancel_at: subscription.cancel_at,
+            cancel_at_period_end: subscription.cancel_at_period_end,
+            cancelled_at: subscription.cancelled_at,
+            cancellation_reason: subscription.cancellation_reason,
             proration_behavior: "none",
+            pause_status: "none",
             collection_method: subscription.collection_method,
             subscription_type: STANDALONE,
             timezone: subscription.timezone,

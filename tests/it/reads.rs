@@ -132,7 +132,7 @@ async fn a_pending_session_has_a_draft_invoice_without_a_number() {
             "refunded_amount": "0", "adjustment_amount": "0", "invoice_number": null,
             "billing_reason": "SUBSCRIPTION_CREATE", "billing_period": "ANNUAL",
             "period_start": "2026-11-23T09:30:00Z", "period_end": "2027-11-23T09:30:00Z", "finalized_at": null,
-            "paid_at": null, "issue_date": null, "taxes": [], "coupon_applications": [], "source_type": "checkout", "version": 1, "metadata": {}, "status": "published",
+            "paid_at": null, "issue_date": "2026-11-23T09:30:00Z", "taxes": [], "coupon_applications": [], "source_type": "checkout", "version": 1, "metadata": {}, "status": "published",
             "tenant_id": merchant.tenant_id, "environment_id": merchant.environment_id,
             "created_at": "2026-11-23T09:30:00Z", "updated_at": "2026-11-23T09:30:00Z",
         }),
