@@ -14,9 +14,9 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
-mod currencies;
 #[cfg(debug_assertions)]
 mod crash_idempotency;
+mod currencies;
 mod customers;
 mod database_faults;
 mod deliveries;
@@ -47,5 +47,6 @@ mod settings;
 mod settle;
 mod shutdown;
 mod support;
+mod tenancy_matrix;
 mod trigger;
 mod webhook_endpoints;
