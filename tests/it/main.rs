@@ -14,9 +14,9 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
-mod currencies;
 #[cfg(debug_assertions)]
 mod crash_idempotency;
+mod currencies;
 mod customers;
 mod database_faults;
 mod deliveries;

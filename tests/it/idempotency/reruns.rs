@@ -124,6 +124,31 @@ async fn what_an_earlier_run_made_is_answered_and_not_made_again() {
     app.finish().await;
 }
 
+/// Their text is in no table: a later run makes a new one, and the first, which nobody has seen, is worth nothing.
+#[tokio::test]
+async fn what_has_a_key_that_nobody_saw_gets_a_new_one() {
+    let app = TestApp::start().await;
+    let (merchant, _) = app.merchant_pair().await;
+    for (path, body, pointer) in [
+        ("/v1/secrets/api/keys", json!({"name": "CI", "type": "private_key"}), "/secret/id"),
+        ("/v1/environments", json!({"name": "Staging", "type": "development"}), "/id"),
+    ] {
+        let first = merchant.post_keyed(path, path, &body).await.expect(201);
+        let rows = app.row_counts().await;
+        let again = run_again(&app, &merchant, path, path, Some(&body)).await.expect(201);
+        assert_eq!(app.row_counts().await, rows, "{path}");
+        assert_eq!(again.pointer(pointer), first.pointer(pointer), "{path}");
+        assert_eq!(merchant.post_keyed(path, path, &body).await.expect(201), again, "{path}");
+        for (made, status) in [(&first, 401), (&again, 200)] {
+            let api_key = made["api_key"].as_str().unwrap();
+            app.add_canary(api_key);
+            let holder = Merchant { api_key: api_key.to_owned(), ..merchant.clone() };
+            assert_eq!(holder.get(SESSIONS).await.status, status, "{path}");
+        }
+    }
+    app.finish().await;
+}
+
 /// A second rotation would silence the secret that the receiver still has.
 #[tokio::test]
 async fn a_rotation_that_ran_twice_rotated_once() {
