@@ -28,6 +28,12 @@ pub struct Config {
     pub session_ttl: Duration,
     /// `CHECKOUTD_PROVIDER_READS_PER_SECOND`: reads per Razorpay account and process that could as well wait.
     pub provider_reads_per_second: u32,
+    /// `CHECKOUTD_RATE_LIMIT_PER_SECOND`: requests per API key and process in the long run; 0 = no limit.
+    pub rate_limit_per_second: u32,
+    /// `CHECKOUTD_RATE_LIMIT_BURST`: requests per API key and process at once.
+    pub rate_limit_burst: u32,
+    /// `CHECKOUTD_FAILED_AUTHENTICATIONS_PER_MINUTE`: those from one address that are answered 401; 0 = all.
+    pub failed_authentications_per_minute: u32,
     /// `CHECKOUTD_EVENT_RETENTION_DAYS`: how long events, deliveries and attempts are kept.
     pub event_retention: Duration,
     /// `CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS`: lets webhook endpoints of test environments be http and loopback.
@@ -88,6 +94,9 @@ pub const ENCRYPTION_KEY: Variable = variable("CHECKOUTD_ENCRYPTION_KEY", None);
 const RAZORPAY_BASE_URL: Variable = variable("RAZORPAY_BASE_URL", Some("https://api.razorpay.com"));
 const SESSION_TTL: Variable = variable("CHECKOUTD_SESSION_TTL_SECONDS", Some("900"));
 const READS_PER_SECOND: Variable = variable("CHECKOUTD_PROVIDER_READS_PER_SECOND", Some("20"));
+const RATE_LIMIT: Variable = variable("CHECKOUTD_RATE_LIMIT_PER_SECOND", Some("100"));
+const RATE_LIMIT_BURST: Variable = variable("CHECKOUTD_RATE_LIMIT_BURST", Some("200"));
+const FAILED_AUTHENTICATIONS: Variable = variable("CHECKOUTD_FAILED_AUTHENTICATIONS_PER_MINUTE", Some("20"));
 const EVENT_RETENTION: Variable = variable("CHECKOUTD_EVENT_RETENTION_DAYS", Some("90"));
 const ALLOW_PRIVATE: Variable = variable("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", Some("false"));
 const LOG: Variable = variable("CHECKOUTD_LOG", Some("info"));
@@ -109,6 +118,9 @@ pub const VARIABLES: &[Variable] = &[
     RAZORPAY_BASE_URL,
     SESSION_TTL,
     READS_PER_SECOND,
+    RATE_LIMIT,
+    RATE_LIMIT_BURST,
+    FAILED_AUTHENTICATIONS,
     EVENT_RETENTION,
     ALLOW_PRIVATE,
     LOG,
@@ -190,6 +202,17 @@ impl Config {
                 READS_PER_SECOND,
                 "must be a number from 1 to 1000",
                 |text| text.parse().ok().filter(|reads| (1..=1000).contains(reads)),
+            ),
+            rate_limit_per_second: reader.parse(RATE_LIMIT, "must be a number from 0 to 1000000", |text| {
+                text.parse().ok().filter(|limit| (0..=1_000_000).contains(limit))
+            }),
+            rate_limit_burst: reader.parse(RATE_LIMIT_BURST, "must be a number from 1 to 1000000", |text| {
+                text.parse().ok().filter(|burst| (1..=1_000_000).contains(burst))
+            }),
+            failed_authentications_per_minute: reader.parse(
+                FAILED_AUTHENTICATIONS,
+                "must be a number from 0 to 1000000",
+                |text| text.parse().ok().filter(|most| (0..=1_000_000).contains(most)),
             ),
             event_retention: reader.parse(
                 EVENT_RETENTION,

@@ -7,7 +7,8 @@
 //! Where things are (ARCHITECTURE.md walks through them):
 //!
 //! - [`checkout`]: the core, sessions and their state machine
-//! - [`tenancy`], [`catalog`], [`customers`], [`subscriptions`], [`invoices`], [`payments`]: a slice per noun
+//! - [`tenancy`], [`catalog`], [`customers`], [`subscriptions`], [`invoices`], [`payments`], [`settings`]: a slice per
+//!   noun
 //! - [`razorpay`]: the provider's client; [`inbox`]: its events; [`sandbox`]: a simulator of it
 //! - [`webhooks`]: events to merchants
 //! - [`metrics`]: counters and gauges; [`doctor`]: the invariants, against a live database
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod payments;
 pub mod razorpay;
 pub mod sandbox;
+pub mod settings;
 pub mod subscriptions;
 pub mod tenancy;
 pub mod webhooks;

@@ -10,6 +10,8 @@ mod price_request;
 mod pricing;
 mod store;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, Utc};
 

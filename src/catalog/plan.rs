@@ -54,10 +54,10 @@ pub struct NewPlan {
 }
 
 /// Stores a plan; 409 when its lookup key is taken.
-pub async fn create(app: &App, scope: Scope, new: NewPlan) -> Result<Plan, ApiError> {
+pub async fn create(app: &App, scope: Scope, id: PlanId, new: NewPlan) -> Result<Plan, ApiError> {
     let now = app.clock.now();
     let plan = Plan {
-        id: app.ids.next(),
+        id,
         name: new.name,
         description: new.description,
         lookup_key: new.lookup_key,

@@ -18,8 +18,8 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Search, Violations, check_length,
-        check_name, metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Reserved, Search, Violations,
+        check_length, check_name, metadata_violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
     kit::page::Page,
@@ -123,6 +123,7 @@ struct CreateRequest(PlanRequest);
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(CreateRequest(request)): Body<CreateRequest>,
 ) -> Result<Created<PlanResponse>, ApiError> {
     let mut violations = Violations::default();
@@ -136,8 +137,14 @@ async fn create(
         display_order: request.display_order,
         metadata: Value::Object(request.metadata.unwrap_or_default()),
     };
-    let plan = plan::create(&app, caller.scope, new).await?;
-    Ok(Created(PlanResponse::new(caller, plan, Some(Vec::new()))))
+    let find = async |id| Ok(super::find_plan(&app, caller.scope, id).await?);
+    let make = async |id| plan::create(&app, caller.scope, id, new).await;
+    let plan = reserved.once(&app.ids, find, make).await?;
+    // Nothing hangs below a plan that was just made.
+    let prices =
+        if reserved.is_later() { prices_by_plan(&app, caller, &[plan.id]).await? } else { HashMap::new() };
+    let prices = prices.into_values().next().unwrap_or_default();
+    Ok(Created(PlanResponse::new(caller, plan, Some(prices))))
 }
 
 async fn read(

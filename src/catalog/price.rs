@@ -107,14 +107,14 @@ pub struct NewPrice {
 }
 
 /// Adds a price to a published plan.
-pub async fn create(app: &App, scope: Scope, new: NewPrice) -> Result<Price, ApiError> {
+pub async fn create(app: &App, scope: Scope, id: PriceId, new: NewPrice) -> Result<Price, ApiError> {
     let plan = store::find_plan(&app.pool, scope, new.plan_id).await?;
     let plan = plan
         .filter(|plan| plan.status == RowStatus::Published)
         .ok_or_else(|| ApiError::not_found(PlanId::NOUN))?;
     let now = app.clock.now();
     let price = Price {
-        id: app.ids.next(),
+        id,
         plan_id: new.plan_id,
         model: new.model,
         billing_period: new.billing_period,

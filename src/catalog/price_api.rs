@@ -18,7 +18,7 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Search, Violations,
+        ApiError, Body, Caller, Created, IdPath, List, Message, Named, Reserved, Search, Violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
         optional_time,
     },
@@ -166,9 +166,12 @@ impl PriceResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<Created<PriceResponse>, ApiError> {
-    let price = price::create(&app, caller.scope, request.parse()?).await?;
+    let find = async |id| Ok(super::find_price(&app, caller.scope, id).await?);
+    let make = async |id| price::create(&app, caller.scope, id, request.parse()?).await;
+    let price = reserved.once(&app.ids, find, make).await?;
     Ok(Created(PriceResponse::new(caller, price)))
 }
 

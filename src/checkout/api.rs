@@ -22,7 +22,8 @@ use crate::{
     catalog::BillingPeriod,
     customers::CustomerId,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Named, Query, Violations, check_length, metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Reserved, Violations, check_length,
+        metadata_violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
         optional_time, page,
     },
@@ -281,10 +282,18 @@ impl SubscriptionParams {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<Created<SessionResponse>, ApiError> {
+    // First: the rest may be judged differently by now.
+    if let Some(id) = reserved.earlier()
+        && let Some(session) = store::find(&app.pool, caller.scope, id).await?
+    {
+        return Ok(Created(create::resume(&app, session).await?));
+    }
+    let (id, ttl) = (reserved.id(&app.ids), caller.session_ttl(&app));
     let request = request.parse(caller.mode, app.clock.now())?;
-    let session = create::create(&app, caller.scope, caller.session_ttl(&app), request).await?;
+    let session = create::create(&app, caller.scope, id, ttl, request).await?;
     Ok(Created(session))
 }
 

@@ -10,9 +10,10 @@ use super::{
     link,
     model::{Session, SessionResponse},
     quote::{Quote, QuoteError, quote},
+    reconcile::{self, ReconcileError},
     schedule,
-    session::{Cause, SessionId},
-    settle::{News, SettleError, settle},
+    session::{Cause, SessionId, Status},
+    settle::{News, Refusal, SettleError, refusal, settle},
     store,
 };
 use crate::{
@@ -132,6 +133,7 @@ pub struct DraftLines {
 pub async fn create(
     app: &App,
     scope: Scope,
+    id: SessionId,
     ttl: TimeDelta,
     request: NewSession,
 ) -> Result<SessionResponse, ApiError> {
@@ -148,10 +150,35 @@ pub async fn create(
         return Err(ApiError::unavailable("the payment provider does not answer", retry_after(pause))
             .detail("reason", "provider_unavailable"));
     }
-    let draft = draft(app, request, &customer, &plan, quote, account.connection, ttl, now)?;
-    insert(app, scope, &draft).await?;
+    let draft = draft(app, id, request, &customer, &plan, quote, account.connection, ttl, now)?;
+    if let Some(session) = insert(app, scope, &draft).await? {
+        return resume(app, session).await;
+    }
     checkpoint::reach("create.drafted");
     ask_for_link(app, scope, &draft, &customer, &account).await
+}
+
+/// Goes on with a session whose create died on the way, and answers as the create would have.
+///
+/// # Errors
+/// 502 when Razorpay refused; 503 while its answer is not known.
+pub async fn resume(app: &App, session: Session) -> Result<SessionResponse, ApiError> {
+    let id = session.id;
+    let (session, stale) = match session.state.status {
+        Status::Initiated if session.cancelled_at.is_some() || app.clock.now() >= session.expires_at => {
+            // It ends: no link is made for it any more.
+            return Err(being_settled(id, 5));
+        }
+        Status::Initiated => {
+            let resumed = reconcile::resume_create(app, &session).await;
+            (resumed.map_err(|error| not_resumed(id, error))?, false)
+        }
+        _ => (session, true),
+    };
+    match refusal(&session) {
+        None => Ok(SessionResponse::new(session, app.clock.now(), stale)),
+        Some(refusal) => Err(refused(id, &refusal)),
+    }
 }
 
 async fn payer(app: &App, scope: Scope, external_id: &str) -> Result<Customer, ApiError> {
@@ -167,6 +194,7 @@ async fn payer(app: &App, scope: Scope, external_id: &str) -> Result<Customer, A
 #[expect(clippy::too_many_arguments, reason = "everything a draft is made of, each of its own type")]
 fn draft(
     app: &App,
+    id: SessionId,
     request: NewSession,
     customer: &Customer,
     plan: &Plan,
@@ -191,7 +219,7 @@ fn draft(
     }
     let expires_at = now + ttl;
     Ok(Draft {
-        session: app.ids.next(),
+        session: id,
         customer: customer.id,
         plan: plan.id,
         plan_name: plan.name.clone(),
@@ -220,21 +248,21 @@ fn draft(
     })
 }
 
-/// Inserts the draft; 409 with the whole open session when its idempotency key is taken.
-async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<(), ApiError> {
+/// Inserts the draft; 409 with the whole open session when its idempotency key is taken. A session when it is there
+/// already: a run of the same request that was taken for dead has come so far meanwhile.
+async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<Option<Session>, ApiError> {
     // The holder of the key can end between the refusal and the look: then the key is free, so try again.
     for _ in 0..3 {
-        let error = match store::insert_draft(&app.pool, scope, draft).await {
-            Ok(()) => return Ok(()),
-            Err(error) if store::is_archived_meanwhile(&error) => {
-                let message = "the customer or the plan was archived meanwhile";
-                return Err(ApiError::invalid_request("archived", message));
-            }
-            Err(error) => error,
-        };
-        let (Some("checkout_sessions_open_key"), Some(key)) =
-            (db::violated_constraint(&error), &draft.idempotency_key)
-        else {
+        let Err(error) = store::insert_draft(&app.pool, scope, draft).await else { return Ok(None) };
+        let Some(constraint) = db::violated_constraint(&error) else { return Err(error.into()) };
+        if let Some(own) = store::find(&app.pool, scope, draft.session).await? {
+            return Ok(Some(own));
+        }
+        if store::is_archived_meanwhile(&error) {
+            let message = "the customer or the plan was archived meanwhile";
+            return Err(ApiError::invalid_request("archived", message));
+        }
+        let ("checkout_sessions_open_key", Some(key)) = (constraint, &draft.idempotency_key) else {
             return Err(error.into());
         };
         if let Some(open) = store::find_open_by_key(&app.pool, scope, key).await? {
@@ -268,10 +296,8 @@ async fn ask_for_link(
     checkpoint::reach("create.linked");
     let news = link::news(outcome).map_err(|error| outcome_unknown(id, &error))?;
     let refusal = match &news {
-        News::LinkRejected { reason } => Some(format!("Razorpay refused the payment link: {reason}")),
-        News::LinkMismatched { .. } => {
-            Some("Razorpay answered with a payment link that does not match".to_owned())
-        }
+        News::LinkRejected { reason } => Some(Refusal::Rejected(reason.clone())),
+        News::LinkMismatched { .. } => Some(Refusal::Mismatched),
         _ => None,
     };
     let settled =
@@ -279,10 +305,19 @@ async fn ask_for_link(
     checkpoint::reach("create.settled");
     match refusal {
         None => Ok(SessionResponse::new(settled.session, app.clock.now(), false)),
-        Some(message) => Err(ApiError::provider_rejected(message)
-            .detail("reason", "provider_rejected")
-            .detail("checkout_session_id", id.to_string())),
+        Some(refusal) => Err(refused(id, &refusal)),
     }
+}
+
+/// The session failed: Razorpay made no link for it, or another one.
+fn refused(id: SessionId, refusal: &Refusal) -> ApiError {
+    let message = match refusal {
+        Refusal::Rejected(reason) => format!("Razorpay refused the payment link: {reason}"),
+        Refusal::Mismatched => "Razorpay answered with a payment link that does not match".to_owned(),
+    };
+    ApiError::provider_rejected(message)
+        .detail("reason", "provider_rejected")
+        .detail("checkout_session_id", id.to_string())
 }
 
 /// The session stays `initiated`; the worker settles it, and the same idempotency key finds it.
@@ -290,9 +325,22 @@ fn outcome_unknown(id: SessionId, error: &ProviderError) -> ApiError {
     tracing::warn!(session.id = %id, %error, "the payment link's fate is not known yet");
     let pause =
         if let ProviderError::Paused { retry_after: pause } = error { retry_after(*pause) } else { 5 };
-    ApiError::unavailable("the payment provider did not answer in time; the session is being settled", pause)
+    being_settled(id, pause)
+}
+
+fn being_settled(id: SessionId, retry_after_seconds: u32) -> ApiError {
+    let message = "the payment provider did not answer in time; the session is being settled";
+    ApiError::unavailable(message, retry_after_seconds)
         .detail("reason", "provider_outcome_unknown")
         .detail("checkout_session_id", id.to_string())
+}
+
+fn not_resumed(id: SessionId, error: ReconcileError) -> ApiError {
+    match error {
+        ReconcileError::Provider(error) => outcome_unknown(id, &error),
+        ReconcileError::Settle(error) => not_recorded(id, error),
+        error => ApiError::from(error).detail("checkout_session_id", id.to_string()),
+    }
 }
 
 /// Razorpay has answered, and our own tables could not be written: as above, the worker goes on.

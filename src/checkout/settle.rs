@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app::App,
     db::{self, TransactError, Tx},
+    invoices,
     kit::checkpoint,
     payments::{self, Fate, ProviderPayment},
     tenancy::Scope,
@@ -287,7 +288,7 @@ impl Step<'_> {
         self.session.cancelled_at = None;
         self.session.payment_status = "SUCCEEDED".into();
         self.advance(Status::Completed);
-        let prefix = format!("INV-{}-", self.now.format("%Y%m"));
+        let prefix = invoices::number_prefix(self.now);
         let applied = Applied {
             provider_payment_id: &payment.provider_payment_id,
             invoice_prefix: &prefix,
@@ -428,20 +429,37 @@ fn transition<'s>(
     Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now: session.updated_at }
 }
 
+/// How a session's record tells that the provider made no link for it.
+const REJECTED: &str = "payment provider refused the link: ";
+/// How it tells that the provider made another.
+const MISMATCHED: &str = "payment provider answered with a link that does not match";
+
+/// What the provider did instead of making the link that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It refused, in its own words.
+    Rejected(String),
+    /// It made another link.
+    Mismatched,
+}
+
+/// What a failed session failed by, where that was the provider's answer to its create.
+pub fn refusal(session: &Session) -> Option<Refusal> {
+    let reason = session.failure_reason.as_deref().filter(|_| session.state.status == Status::Failed)?;
+    match reason.strip_prefix(REJECTED) {
+        Some(words) => Some(Refusal::Rejected(words.to_owned())),
+        None => (reason == MISMATCHED).then_some(Refusal::Mismatched),
+    }
+}
+
 /// Why a session ends unpaid, what becomes of its link, and the link that has to be remembered for it.
 fn ending(news: News, link_state: LinkState) -> (String, LinkState, Option<String>) {
     // Never made, or never heard of: when it turns up after all, LinkCreated closes it.
     let unless_none = |then| if link_state == LinkState::None { LinkState::None } else { then };
     let close = |confirmed: bool| unless_none(if confirmed { LinkState::Closed } else { LinkState::Closing });
     match news {
-        News::LinkRejected { reason } => {
-            (format!("payment provider refused the link: {reason}"), link_state, None)
-        }
-        News::LinkMismatched { link_id } => (
-            "payment provider answered with a link that does not match".into(),
-            LinkState::Closing,
-            Some(link_id),
-        ),
+        News::LinkRejected { reason } => (format!("{REJECTED}{reason}"), link_state, None),
+        News::LinkMismatched { link_id } => (MISMATCHED.into(), LinkState::Closing, Some(link_id)),
         News::CancelledByMerchant { link_closed } => {
             ("cancelled by the merchant".into(), close(link_closed), None)
         }

@@ -55,6 +55,7 @@ pub async fn run() -> anyhow::Result<()> {
         );
     }
     db::migrate(&url).await.context("the database could not be migrated")?;
+    let stopped = stop_signal()?;
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
     keep_time(&app, &tasks, &shutdown).await?;
     let (router, stop) = (http::router(app.clone()), shutdown.clone());
@@ -74,7 +75,7 @@ pub async fn run() -> anyhow::Result<()> {
     .save(&folder)?;
     print!("{}", demo::greeting(&app, &sandbox.base_url(), &demo));
 
-    stop_signal().await?;
+    stopped.await;
     println!("\nstopping");
     serve::stop(&app, tasks, &shutdown).await;
     sandbox.shutdown().await;

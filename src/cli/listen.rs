@@ -95,10 +95,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let handler = Handler::new(options.forward_to.clone(), secret.clone(), clock)?;
     let api = Api::new(service.api_url, Some(service.api_key))?;
     let mut tally = Tally::default();
+    let stopped = stop_signal()?;
     tokio::select! {
-        // First, so that Ctrl-C is listened to before anything is said.
-        biased;
-        stopped = stop_signal() => stopped?,
+        () = stopped => {}
         ended = forward(&api, &options, &handler, &secret, &mut tally) => match ended? {},
     }
     say(&tally)

@@ -34,6 +34,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if !db::is_ready(&app.pool).await.context("the database cannot be reached")? {
         bail!("the database is not migrated: run checkoutd migrate");
     }
+    // Before there is anything to finish.
+    let stopped = stop_signal()?;
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
     keep_time(&app, &tasks, &shutdown).await?;
     if options.only != Some(Part::Api) {
@@ -45,7 +47,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let (router, stop) = (http::router(app.clone()), shutdown.clone());
         tasks.spawn(async move { http::serve(bound, router, stop.cancelled_owned()).await });
     }
-    stop_signal().await?;
+    stopped.await;
     stop(&app, tasks, &shutdown).await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use url::Url;
 
@@ -73,8 +73,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let order = path::Order { plan: &options.plan, customer: &options.customer };
     let path = options.event;
     let undo = path.prepare(&sandbox).await?;
+    let stopped = stop_signal()?;
     let ended = tokio::select! {
-        stopped = stop_signal() => stopped.and_then(|()| bail!("stopped before the event came")),
+        () = stopped => Err(anyhow!("stopped before the event came")),
         ended = walk(path, &api, &sandbox, &mut feed, &order) => ended,
     };
     if let Some(undo) = undo {

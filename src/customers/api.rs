@@ -16,7 +16,7 @@ use crate::{
     app::App,
     db::{RowStatus, search::Column},
     http::{
-        ApiError, Body, Caller, Created, IdPath, List, Named, Query, Search,
+        ApiError, Body, Caller, Created, IdPath, List, Named, Query, Reserved, Search,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
     kit::{money::Currency, page::Page},
@@ -122,10 +122,13 @@ struct CreateRequest(CustomerRequest);
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(CreateRequest(request)): Body<CreateRequest>,
 ) -> Result<Created<CustomerResponse>, ApiError> {
-    let profile = Profile::new(request.parse_new()?);
-    let customer = customer::create(&app, caller.scope, profile).await?;
+    let (app, scope) = (&app, caller.scope);
+    let find = async |id| Ok(super::find(app, scope, id).await?);
+    let make = async |id| customer::create(app, scope, id, Profile::new(request.parse_new()?)).await;
+    let customer = reserved.once(&app.ids, find, make).await?;
     Ok(Created(CustomerResponse::new(caller, customer)))
 }
 

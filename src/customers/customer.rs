@@ -138,15 +138,9 @@ pub enum Name {
 }
 
 /// Stores a customer; 409 when a published one has the external id.
-pub async fn create(app: &App, scope: Scope, profile: Profile) -> Result<Customer, ApiError> {
+pub async fn create(app: &App, scope: Scope, id: CustomerId, profile: Profile) -> Result<Customer, ApiError> {
     let now = app.clock.now();
-    let customer = Customer {
-        id: app.ids.next(),
-        status: RowStatus::Published,
-        created_at: now,
-        updated_at: now,
-        profile,
-    };
+    let customer = Customer { id, status: RowStatus::Published, created_at: now, updated_at: now, profile };
     store::insert_customer(&app.pool, scope, &customer).await.map_err(|error| taken(error, &customer))?;
     Ok(customer)
 }

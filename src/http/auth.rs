@@ -45,6 +45,10 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // Authenticated already, by a layer in front.
+        if let Some(caller) = parts.extensions.get() {
+            return Ok(*caller);
+        }
         let key = key_of(&parts.headers)?;
         let caller = tenancy::authenticate(app, key)
             .await?
@@ -57,12 +61,14 @@ impl FromRequestParts<App> for Caller {
             ));
         }
         tracing::Span::current().record("environment.id", tracing::field::display(caller.scope.environment));
-        Ok(Self {
+        let caller = Self {
             scope: caller.scope,
             mode: caller.mode,
             key: caller.key,
             session_ttl_seconds: caller.session_ttl_seconds,
-        })
+        };
+        parts.extensions.insert(caller);
+        Ok(caller)
     }
 }
 

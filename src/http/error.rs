@@ -118,6 +118,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, message)
     }
 
+    /// 501: part of the compatible API, but not of this service. `what` is its name.
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            ErrorCode::NotImplemented,
+            format!("{what} is not supported by this service"),
+        )
+    }
+
     /// 413 with the limit in bytes.
     pub fn too_large(limit_bytes: usize) -> Self {
         Self::new(
@@ -125,6 +134,18 @@ impl ApiError {
             ErrorCode::ValidationError,
             format!("the body is larger than {limit_bytes} bytes"),
         )
+    }
+
+    /// 422: each part of the request is right, and they do not go together.
+    pub fn unprocessable(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ValidationError, message)
+            .detail("reason", reason)
+    }
+
+    /// 429 with Retry-After: too much, too fast.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+            .retry_after(retry_after_seconds)
     }
 
     /// 415: a content type that is not JSON.
@@ -148,9 +169,9 @@ impl ApiError {
 
     /// 503 with Retry-After: try again, nothing is lost.
     pub fn unavailable(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ServiceUnavailable, message);
-        error.retry_after_seconds = Some(retry_after_seconds);
-        error.detail("retryable", true)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ServiceUnavailable, message)
+            .retry_after(retry_after_seconds)
+            .detail("retryable", true)
     }
 
     /// 500: a bug or a broken installation. The caller learns nothing but the request id.
@@ -168,6 +189,13 @@ impl ApiError {
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Tells the caller when to come again, with the header Retry-After.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
         self
     }
 

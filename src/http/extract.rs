@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::{ApiError, openapi::refusal};
 
 /// The largest body of the API.
-const BODY_LIMIT_BYTES: usize = 64 * 1024;
+pub(super) const BODY_LIMIT_BYTES: usize = 64 * 1024;
 const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body of at most 64 KiB as `T`. Unknown fields are ignored; an empty body reads as `{}`.

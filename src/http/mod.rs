@@ -1,4 +1,4 @@
-//! HTTP in: the router and its layers, the error envelope, extractors, authentication.
+//! HTTP in: the router and its layers, the error envelope, extractors, authentication, idempotency and rate limits.
 
 mod answer;
 mod auth;
@@ -6,21 +6,24 @@ mod error;
 mod extract;
 mod fields;
 mod health;
+pub mod idempotency;
 mod layers;
 pub mod openapi;
+mod rate_limit;
 mod search;
 mod server;
 mod validate;
 
 use std::sync::OnceLock;
 
-use axum::{Router, body::Bytes};
+use axum::{Router, body::Bytes, middleware::from_fn_with_state};
 
 pub use answer::{Accepted, Created, Message};
 pub use auth::Caller;
 pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
 pub use fields::{check_length, check_name, given, optional_time, parse_time};
+pub use idempotency::{Reserved, SweepIdempotencyKeys};
 pub use search::{Expand, List, Search};
 pub use server::{Bound, bind, serve};
 pub use validate::{metadata_violations, page, page_limit};
@@ -31,7 +34,14 @@ use crate::app::App;
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let (routes, _) = openapi::finish(described());
+    let gate = rate_limit::Gate::new(app.clone());
+    let guard = |keyed: ApiRouter<App>| {
+        keyed
+            // Inside the next layer, which knows the caller.
+            .route_layer(from_fn_with_state(app.clone(), idempotency::once))
+            .route_layer(from_fn_with_state(gate, rate_limit::admit))
+    };
+    let (routes, _) = openapi::finish(described(guard));
     let routes = routes
         .merge(openapi::page::router())
         .merge(crate::checkout::return_page::router())
@@ -42,19 +52,25 @@ pub fn router(app: App) -> Router {
     layers::apply(routes)
 }
 
-/// Everything that the description of the API has.
-fn described() -> ApiRouter<App> {
+/// Everything that the description of the API has. `guard` stands before all that takes an API key.
+fn described(guard: impl FnOnce(ApiRouter<App>) -> ApiRouter<App>) -> ApiRouter<App> {
     openapi::begin();
-    let v1 = ApiRouter::new()
+    let keyed = ApiRouter::new()
         .merge(crate::tenancy::api::router())
+        .merge(crate::tenancy::key_api::router())
+        .merge(crate::tenancy::environment_api::router())
+        .merge(crate::tenancy::me_api::router())
+        .merge(crate::tenancy::integration_api::router())
+        .merge(crate::settings::api::router())
         .merge(crate::customers::api::router())
         .merge(crate::catalog::api::router())
         .merge(crate::checkout::api::router())
         .merge(crate::subscriptions::api::router())
         .merge(crate::invoices::api::router())
         .merge(crate::payments::api::router())
-        .merge(crate::webhooks::api::router())
-        .merge(crate::inbox::api::router());
+        .merge(crate::webhooks::api::router());
+    // Razorpay has no key of ours, and is not held up.
+    let v1 = guard(keyed).merge(crate::inbox::api::router());
     ApiRouter::new().nest("/v1", v1).merge(health::router())
 }
 
@@ -62,7 +78,7 @@ fn described() -> ApiRouter<App> {
 pub fn document() -> Bytes {
     static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
     let describe = || {
-        let (_, document) = openapi::finish(described());
+        let (_, document) = openapi::finish(described(|keyed| keyed));
         Bytes::from(format!("{document:#}"))
     };
     DOCUMENT.get_or_init(describe).clone()

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod invoice;
+mod number;
 mod operation;
 mod operation_api;
 mod store;
@@ -10,6 +11,7 @@ mod view;
 
 pub use api::{find_latest_response, load_response};
 pub use invoice::{BillingReason, Invoice, InvoiceLine, InvoiceStatus, InvoiceType, PaymentStatus};
+pub use number::{NUMBER_FORMAT, NumberFormat, number_prefix};
 pub use view::InvoiceResponse;
 
 use crate::http::Named;

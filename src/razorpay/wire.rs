@@ -227,9 +227,11 @@ pub struct CreateRefund<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::kit::money::{Money, every_currency};
 
     #[test]
     fn reads_every_shape_that_was_seen() {
@@ -245,5 +247,47 @@ mod tests {
         let notes: Notes =
             serde_json::from_value(json!([{"key": "k", "value": "v"}])).expect("a list of pairs");
         assert_eq!(notes.get("k"), Some("v"));
+    }
+
+    /// The amount and currency that a link for `money` is asked for with, in the bytes that are sent.
+    fn sent(money: Money) -> String {
+        let (customer, notes) = (Customer::default(), Map::new());
+        let body = CreateLink {
+            amount: money.minor,
+            currency: money.currency.code(),
+            accept_partial: false,
+            description: "",
+            reference_id: "",
+            expire_by: 0,
+            customer: &customer,
+            notify: Notify { sms: false, email: false },
+            reminder_enable: false,
+            notes: &notes,
+            callback_url: "",
+            callback_method: "get",
+        };
+        serde_json::to_string(&body).expect("a body")
+    }
+
+    proptest! {
+        // A failure prints its smallest case; no file of seeds is kept.
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn money_comes_back_from_the_wire_as_it_was_sent(minor in prop_oneof![1..=i64::MAX, 1..=999_999_i64]) {
+            for &currency in every_currency() {
+                let money = Money::parse(&Money::new(minor, currency).decimal(), currency).expect("money");
+                let echoed: Value = serde_json::from_str(&sent(money)).expect("JSON");
+                prop_assert!(echoed["amount"].is_i64() || echoed["amount"].is_u64());
+                let link = json!({
+                    "id": "plink_1", "status": "paid", "amount": echoed["amount"], "currency": echoed["currency"],
+                    "amount_paid": echoed["amount"],
+                });
+                let link: Link = serde_json::from_str(&link.to_string()).expect("a link");
+                let back = Money::new(link.amount_paid, link.currency.parse().expect("a currency"));
+                prop_assert_eq!(back, money);
+                prop_assert_eq!(link.amount, minor);
+            }
+        }
     }
 }

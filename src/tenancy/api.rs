@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Named, Violations, metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, Named, Reserved, Violations, metadata_violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
     kit::page::{Page, PageRequest},
@@ -110,6 +110,7 @@ impl ConnectionResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<Created<ConnectionResponse>, ApiError> {
     let mut violations = Violations::default();
@@ -128,7 +129,10 @@ async fn create(
         webhook_secret: secrets.webhook_secret,
     };
     let metadata = Value::Object(metadata);
-    let connection = connection::create(&app, caller.scope, request.name, &credentials, metadata).await?;
+    let (app, scope) = (&app, caller.scope);
+    let find = async |id| Ok(store::find_connection(&app.pool, scope, id).await?);
+    let make = async |id| connection::create(app, scope, id, request.name, &credentials, metadata).await;
+    let connection = reserved.once(&app.ids, find, make).await?;
     Ok(Created(ConnectionResponse::new(caller, connection)))
 }
 

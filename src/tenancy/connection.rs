@@ -172,11 +172,11 @@ pub struct NewAccount {
 pub async fn create(
     app: &App,
     scope: Scope,
+    id: ConnectionId,
     name: String,
     credentials: &NewAccount,
     metadata: Value,
 ) -> Result<Connection, ApiError> {
-    let id: ConnectionId = app.ids.next();
     let now = app.clock.now();
     let key_id = credentials.key_id.clone();
     let connection = Connection {

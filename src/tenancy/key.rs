@@ -3,10 +3,23 @@
 //! The checksum rejects typing errors and random guesses without the database, and lets secret scanners
 //! recognise a key. Only a keyed hash is stored.
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{KeyId, Mode, Scope, store};
-use crate::{app::App, db, kit::ids::BASE62};
+use super::{KeyId, Mode, Scope, environment_store, key_store as store};
+use crate::{
+    app::App,
+    db,
+    http::{ApiError, Named},
+    kit::ids::BASE62,
+};
+
+impl Named for KeyId {
+    const NOUN: &'static str = "api key";
+}
+
+/// Keys of an environment that are not revoked.
+const MAX_KEYS: usize = 100;
 
 const LOOKUP_CHARACTERS: usize = 12;
 const SECRET_CHARACTERS: usize = 24;
@@ -25,24 +38,109 @@ pub struct Authenticated {
     pub session_ttl_seconds: Option<i32>,
 }
 
-/// A key that was just made: its text, and what is stored of it.
+/// What is shown of a key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub id: KeyId,
+    pub name: String,
+    pub lookup_id: String,
+    pub last_four: String,
+    pub created_at: DateTime<Utc>,
+    /// When it stops being valid; none for never.
+    pub expires_at: Option<DateTime<Utc>>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl Key {
+    /// Enough to tell the key by: its prefix, the first five of the characters that name its row, which are not
+    /// secret, and the last two, which are of the checksum.
+    pub fn display_id(&self, mode: Mode) -> String {
+        let first = self.lookup_id.get(..5).unwrap_or_default();
+        let last = self.last_four.get(2..).unwrap_or_default();
+        format!("{}{first}***{last}", prefix(mode))
+    }
+}
+
+/// A key to store.
+#[derive(Clone)]
+pub struct NewKey {
+    pub id: KeyId,
+    pub name: String,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub secret: GeneratedKey,
+}
+
+/// The text of a key, and what is stored of it.
 #[derive(Clone)]
 pub struct GeneratedKey {
-    pub id: KeyId,
     pub text: String,
     pub lookup_id: String,
     pub last_four: String,
     pub hash: Vec<u8>,
 }
 
-/// Makes a key for an environment of this mode.
+/// Makes the text of a key for an environment of this mode.
 pub fn generate(app: &App, mode: Mode) -> GeneratedKey {
     let lookup_id = app.ids.base62(LOOKUP_CHARACTERS);
     let body = format!("{lookup_id}{}", app.ids.base62(SECRET_CHARACTERS));
     let prefix = prefix(mode);
     let text = format!("{prefix}{body}{}", checksum(&format!("{prefix}{body}")));
     let last_four = text[text.len() - 4..].to_owned();
-    GeneratedKey { id: app.ids.next(), hash: app.sealer.hash(&text), text, lookup_id, last_four }
+    GeneratedKey { hash: app.sealer.hash(&text), text, lookup_id, last_four }
+}
+
+/// Makes a key of the environment; also its text, which is in no table and cannot be shown again.
+///
+/// `id` names the request: with the id of an earlier try, whose answer nobody saw, that key gets a new text.
+pub async fn create(
+    app: &App,
+    scope: Scope,
+    mode: Mode,
+    id: KeyId,
+    name: String,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<(Key, String), ApiError> {
+    let now = app.clock.now();
+    let new = NewKey { id, name, expires_at, secret: generate(app, mode) };
+    let text = new.secret.text.clone();
+    let key = db::transact(&app.pool, "create_api_key", move |tx| {
+        let new = new.clone();
+        Box::pin(async move {
+            // Two requests at once must not both make the last one.
+            environment_store::lock_environment(tx, scope).await?;
+            if store::count_keys(tx, scope, id).await? >= MAX_KEYS {
+                return Err(ApiError::invalid_operation(format!(
+                    "an environment has at most {MAX_KEYS} API keys; revoke one first"
+                )));
+            }
+            let key = store::put_key(tx, scope, &new, now).await?;
+            key.ok_or_else(|| ApiError::already_exists("this request made a key that was changed since"))
+        })
+    })
+    .await?;
+    Ok((key, text))
+}
+
+/// Revokes a key of the environment: the next request with it is refused. A key cannot revoke itself, and of two that
+/// revoke each other at once one stays: nobody locks himself out.
+pub async fn revoke(app: &App, scope: Scope, actor: KeyId, id: KeyId) -> Result<(), ApiError> {
+    if actor == id {
+        return Err(ApiError::invalid_operation(
+            "a key cannot revoke itself; use another key of the environment",
+        )
+        .detail("reason", "own_api_key"));
+    }
+    let done = store::revoke_key(&app.pool, scope, actor, id, app.clock.now()).await?;
+    match done {
+        store::Revocation { actor_is_valid: false, .. } => {
+            Err(ApiError::unauthorized("the API key is not valid"))
+        }
+        store::Revocation { revoked: false, .. } => Err(ApiError::not_found(KeyId::NOUN)),
+        store::Revocation { .. } => {
+            tracing::info!(key.id = %id, actor.id = %actor, "an API key was revoked");
+            Ok(())
+        }
+    }
 }
 
 /// Finds the key's row and compares in constant time. An unknown key costs the same as a wrong one.
@@ -52,7 +150,11 @@ pub async fn authenticate(app: &App, text: &str) -> Result<Option<Authenticated>
     let nothing = Vec::new();
     let hash = found.as_ref().map_or(&nothing, |row| &row.hash);
     let matches = app.sealer.matches(text, hash);
-    Ok(found.filter(|row| matches && row.revoked_at.is_none()).map(|row| row.authenticated()))
+    let now = app.clock.now();
+    let is_valid = |row: &store::FoundKey| {
+        row.revoked_at.is_none() && row.expires_at.is_none_or(|expires_at| now < expires_at)
+    };
+    Ok(found.filter(|row| matches && is_valid(row)).map(|row| row.authenticated()))
 }
 
 fn prefix(mode: Mode) -> String {

@@ -2,7 +2,14 @@
 
 pub mod api;
 mod connection;
+mod environment;
+pub mod environment_api;
+mod environment_store;
+pub mod integration_api;
 mod key;
+pub mod key_api;
+mod key_store;
+pub mod me_api;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +18,15 @@ pub use connection::{
     Account, AccountError, ConnectionId, connection_account, published_account, sealed_shut,
     webhook_verifiers,
 };
+pub use environment::{Environment, session_ttl, set_session_ttl};
 pub use key::Authenticated;
 
 use crate::{app::App, db, http::Named};
+
+use key::NewKey;
+
+/// The name of an environment's first key.
+const FIRST_KEY: &str = "default";
 
 crate::define_ids! {
     /// A merchant.
@@ -38,7 +51,7 @@ pub struct Scope {
 }
 
 /// Whether an environment moves real money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Razorpay's test keys, http webhook targets where allowed.
@@ -56,18 +69,17 @@ impl Mode {
         }
     }
 
+    /// The name of an environment that nobody named.
+    fn default_name(self) -> &'static str {
+        match self {
+            Self::Test => "Test",
+            Self::Live => "Live",
+        }
+    }
+
     pub(crate) fn from_column(text: &str) -> Self {
         if text == "live" { Self::Live } else { Self::Test }
     }
-}
-
-/// An environment's settings.
-#[derive(Clone, Copy, Debug)]
-pub struct Environment {
-    /// Tenant and environment.
-    pub scope: Scope,
-    /// Test or live.
-    pub mode: Mode,
 }
 
 /// What `tenant create` made. The keys are shown here once and never again.
@@ -98,7 +110,9 @@ pub async fn create_tenant(app: &App, name: &str) -> Result<NewTenant, db::Error
     let now = app.clock.now();
     let environments = [Mode::Test, Mode::Live].map(|mode| {
         let scope = Scope { tenant, environment: app.ids.next() };
-        (scope, mode, key::generate(app, mode))
+        let secret = key::generate(app, mode);
+        let key = NewKey { id: app.ids.next(), name: FIRST_KEY.into(), expires_at: None, secret };
+        (scope, mode, key)
     });
     let (rows, name) = (environments.clone(), name.to_owned());
     db::transact(&app.pool, "create_tenant", move |tx| {
@@ -106,8 +120,8 @@ pub async fn create_tenant(app: &App, name: &str) -> Result<NewTenant, db::Error
         Box::pin(async move {
             store::insert_tenant(tx, tenant, &name, now).await?;
             for (scope, mode, key) in &rows {
-                store::insert_environment(tx, *scope, *mode, now).await?;
-                store::insert_key(tx, *scope, "default", key, now).await?;
+                environment_store::put_environment(tx, *scope, mode.default_name(), *mode, now).await?;
+                key_store::put_key(tx, *scope, key, now).await?;
             }
             Ok::<_, db::Error>(())
         })
@@ -118,7 +132,7 @@ pub async fn create_tenant(app: &App, name: &str) -> Result<NewTenant, db::Error
         .map(|(scope, mode, key)| NewEnvironment {
             id: scope.environment,
             mode,
-            api_key: key.text,
+            api_key: key.secret.text,
             webhook_url: webhook_url(app, scope),
         })
         .collect();
@@ -135,12 +149,12 @@ pub fn webhook_url(app: &App, scope: Scope) -> String {
     format!("{}v1/webhooks/razorpay/{}/{}", app.config.public_url, scope.tenant, scope.environment)
 }
 
-/// The caller that `key` belongs to; `None` when it is unknown, malformed or revoked.
+/// The caller that `key` belongs to; `None` when it is unknown, malformed, expired or revoked.
 pub async fn authenticate(app: &App, key: &str) -> Result<Option<Authenticated>, db::Error> {
     key::authenticate(app, key).await
 }
 
 /// The environment, when it exists and belongs to the tenant.
 pub async fn find_environment(app: &App, scope: Scope) -> Result<Option<Environment>, db::Error> {
-    store::find_environment(&app.pool, scope).await
+    environment_store::find_environment(&app.pool, scope).await
 }

@@ -1,13 +1,12 @@
-//! SQL of tenants, environments, keys and connections.
+//! SQL of tenants and connections.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Uuid;
 
 use super::{
-    Environment, KeyId, Mode, Scope, TenantId,
+    Scope, TenantId,
     connection::{Connection, ConnectionId, SealedAccount},
-    key::{Authenticated, GeneratedKey},
 };
 use crate::db::{self, Pool, Tx};
 
@@ -27,100 +26,6 @@ pub async fn insert_tenant(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-pub async fn insert_environment(
-    tx: &mut Tx,
-    scope: Scope,
-    mode: Mode,
-    now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- tenancy.insert_environment
-        insert into environments (id, tenant_id, mode, created_at) values ($1, $2, $3, $4)",
-        Uuid::from(scope.environment),
-        Uuid::from(scope.tenant),
-        mode.as_str(),
-        now,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-pub async fn insert_key(
-    tx: &mut Tx,
-    scope: Scope,
-    name: &str,
-    key: &GeneratedKey,
-    now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- tenancy.insert_key
-        insert into api_keys (environment_id, id, name, lookup_id, last_four, hash, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7)",
-        Uuid::from(scope.environment),
-        Uuid::from(key.id),
-        name,
-        key.lookup_id,
-        key.last_four,
-        key.hash,
-        now,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// A key's row with the environment it opens.
-pub struct KeyRow {
-    pub hash: Vec<u8>,
-    pub revoked_at: Option<DateTime<Utc>>,
-    id: Uuid,
-    environment_id: Uuid,
-    tenant_id: Uuid,
-    mode: String,
-    session_ttl_seconds: Option<i32>,
-}
-
-impl KeyRow {
-    pub fn authenticated(&self) -> Authenticated {
-        Authenticated {
-            scope: Scope { tenant: self.tenant_id.into(), environment: self.environment_id.into() },
-            mode: Mode::from_column(&self.mode),
-            key: KeyId::from(self.id),
-            session_ttl_seconds: self.session_ttl_seconds,
-        }
-    }
-}
-
-/// By the key's public part, in whichever environment it is: this is how a request gets its scope.
-pub async fn find_key_any_scope(pool: &Pool, lookup_id: &str) -> Result<Option<KeyRow>, db::Error> {
-    sqlx::query_as!(
-        KeyRow,
-        "-- tenancy.find_key_any_scope
-        select k.hash, k.revoked_at, k.id, k.environment_id, e.tenant_id, e.mode, e.session_ttl_seconds
-        from api_keys k
-        join environments e on e.id = k.environment_id
-        where k.lookup_id = $1",
-        lookup_id,
-    )
-    .fetch_optional(pool)
-    .await
-}
-
-pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Environment>, db::Error> {
-    let row = sqlx::query!(
-        "-- tenancy.find_environment
-        select mode
-        from environments
-        where id = $1 and tenant_id = $2",
-        Uuid::from(scope.environment),
-        Uuid::from(scope.tenant),
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Environment { scope, mode: Mode::from_column(&row.mode) }))
 }
 
 pub async fn insert_connection(

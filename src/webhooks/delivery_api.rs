@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        Accepted, ApiError, Body, Caller, IdPath, Named, Query,
+        Accepted, ApiError, Body, Caller, IdPath, Named, Query, Reserved,
         openapi::{ApiRouter, doc, get_with, post_with},
         optional_time, page_limit,
     },
@@ -129,19 +129,26 @@ async fn list_attempts(
 async fn send_again(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<DeliveryId>,
 ) -> Result<Accepted<Delivery>, ApiError> {
-    resend::resend(&app, caller.scope, id).await?;
+    resend::resend(&app, caller.scope, id, reserved).await?;
     Ok(Accepted(get_delivery(&app, caller.scope, id).await?))
 }
 
 async fn test(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<EndpointId>,
 ) -> Result<Accepted<Delivery>, ApiError> {
-    let delivery = endpoint::send_test(&app, caller.scope, id).await?;
-    Ok(Accepted(get_delivery(&app, caller.scope, delivery).await?))
+    let (app, scope) = (&app, caller.scope);
+    let find = async |delivery| Ok(store::find_delivery(&app.pool, scope, delivery).await?);
+    let make = async |delivery| {
+        endpoint::send_test(app, scope, id, delivery).await?;
+        get_delivery(app, scope, delivery).await
+    };
+    Ok(Accepted(reserved.once(&app.ids, find, make).await?))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -157,14 +164,18 @@ struct ReplayRequest {
 async fn start_replay(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<EndpointId>,
     Body(request): Body<ReplayRequest>,
 ) -> Result<Accepted<Replay>, ApiError> {
     let since = request.since.ok_or_else(|| ApiError::validation("since", "is required"))?;
-    let window = replay::Window::parse(since, request.until, app.clock.now())?;
     let only = request.undelivered_only.unwrap_or(false);
-    let started = replay::start(&app, caller.scope, id, window, only).await?;
-    Ok(Accepted(started))
+    let find = async |replay| Ok(replay::find(&app, caller.scope, replay).await?);
+    let make = async |replay| {
+        let window = replay::Window::parse(since, request.until, app.clock.now())?;
+        replay::start(&app, caller.scope, id, replay, window, only).await
+    };
+    Ok(Accepted(reserved.once(&app.ids, find, make).await?))
 }
 
 #[derive(Deserialize, JsonSchema)]

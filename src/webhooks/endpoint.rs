@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::App,
     db::{self, Tx},
-    http::{ApiError, Named},
+    http::{ApiError, Named, Reserved},
     kit::secret::Place,
     tenancy::{EnvironmentId, Scope},
     worker::Work,
@@ -189,10 +189,15 @@ pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
 
 /// Stores an endpoint; also returns its secret, which is never shown again. The 51st of an environment
 /// answers 400 `invalid_operation`.
-pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoint, SecretString), ApiError> {
+pub async fn create(
+    app: &App,
+    scope: Scope,
+    id: EndpointId,
+    new: NewEndpoint,
+) -> Result<(Endpoint, SecretString), ApiError> {
     let now = app.clock.now();
     let endpoint = Endpoint {
-        id: app.ids.next(),
+        id,
         url: new.url,
         description: new.description,
         event_types: names(&new.event_types),
@@ -224,6 +229,20 @@ pub async fn create(app: &App, scope: Scope, new: NewEndpoint) -> Result<(Endpoi
     })
     .await?;
     Ok((endpoint, secret))
+}
+
+/// An endpoint with its secret, for whoever made it and has not seen it yet; none when it was deleted.
+pub async fn find_with_secret(
+    app: &App,
+    scope: Scope,
+    id: EndpointId,
+) -> Result<Option<(Endpoint, SecretString)>, ApiError> {
+    let endpoint = store::find_endpoint(&app.pool, scope, id).await?;
+    let (Some(endpoint), Some(secret)) = (endpoint, store::find_secret(&app.pool, scope, id).await?) else {
+        return Ok(None);
+    };
+    let secret = app.sealer.open(secret_place(scope.environment, id), &secret.sealed);
+    Ok(Some((endpoint, secret.map_err(ApiError::internal)?)))
 }
 
 /// Changes an endpoint. Disabling it cancels what waits for it, in the same transaction; enabling it and pointing it
@@ -272,12 +291,20 @@ pub async fn delete(app: &App, scope: Scope, id: EndpointId) -> Result<(), ApiEr
 }
 
 /// Gives an endpoint a new secret. The replaced one signs for 24 hours more; one replaced before that stops
-/// at once.
+/// at once, and so the same request must not rotate it twice.
 pub async fn rotate_secret(
     app: &App,
     scope: Scope,
     id: EndpointId,
+    reserved: Reserved,
 ) -> Result<(Endpoint, SecretString), ApiError> {
+    if reserved.is_later() {
+        let secret = store::find_secret(&app.pool, scope, id).await?.ok_or_else(missing)?;
+        let rotated_at = secret.previous_expires_at.map(|expires_at| expires_at - PREVIOUS_SECRET_SIGNS);
+        if rotated_at.is_some_and(|rotated_at| reserved.may_have_made(rotated_at)) {
+            return find_with_secret(app, scope, id).await?.ok_or_else(missing);
+        }
+    }
     let now = app.clock.now();
     let secret = sign::generate_secret(&app.ids);
     let sealed = app.sealer.seal(secret_place(scope.environment, id), &secret);
@@ -290,8 +317,13 @@ pub async fn rotate_secret(
 ///
 /// # Errors
 /// 404; 400 while it is disabled.
-pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<DeliveryId, ApiError> {
-    let (now, event_id, delivery) = (app.clock.now(), app.ids.next(), app.ids.next());
+pub async fn send_test(
+    app: &App,
+    scope: Scope,
+    id: EndpointId,
+    delivery: DeliveryId,
+) -> Result<(), ApiError> {
+    let (now, event_id) = (app.clock.now(), app.ids.next());
     db::transact(&app.pool, "test_webhook_endpoint", move |tx| {
         Box::pin(async move {
             let (event, enabled) =
@@ -307,7 +339,7 @@ pub async fn send_test(app: &App, scope: Scope, id: EndpointId) -> Result<Delive
     })
     .await?;
     app.wake.notify(Work::Deliveries);
-    Ok(delivery)
+    Ok(())
 }
 
 /// The next event about the endpoint itself, to be emitted, and whether the endpoint is enabled; none when it was

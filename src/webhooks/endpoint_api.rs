@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Query, Violations, given,
+        ApiError, Body, Caller, Created, IdPath, Query, Reserved, Violations, given,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
         page,
     },
@@ -79,6 +79,7 @@ struct CreateRequest(EndpointRequest);
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(CreateRequest(request)): Body<CreateRequest>,
 ) -> Result<Created<EndpointResponse>, ApiError> {
     let mut violations = Violations::default();
@@ -93,7 +94,9 @@ async fn create(
         max_concurrency: change.max_concurrency.unwrap_or(DEFAULT_CONCURRENCY),
         rate_limit_per_second: change.rate_limit_per_second.flatten(),
     };
-    let (endpoint, secret) = endpoint::create(&app, caller.scope, new).await?;
+    let find = |id| endpoint::find_with_secret(&app, caller.scope, id);
+    let make = |id| endpoint::create(&app, caller.scope, id, new);
+    let (endpoint, secret) = reserved.once(&app.ids, find, make).await?;
     let created = respond(&app, caller, endpoint).await?.with_secret(&secret);
     Ok(Created(created))
 }
@@ -151,9 +154,10 @@ async fn delete(
 async fn rotate_secret(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<EndpointId>,
 ) -> Result<Json<EndpointResponse>, ApiError> {
-    let (endpoint, secret) = endpoint::rotate_secret(&app, caller.scope, id).await?;
+    let (endpoint, secret) = endpoint::rotate_secret(&app, caller.scope, id, reserved).await?;
     Ok(Json(respond(&app, caller, endpoint).await?.with_secret(&secret)))
 }
 

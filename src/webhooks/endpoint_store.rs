@@ -297,6 +297,31 @@ pub async fn find_endpoint(
     .await
 }
 
+/// An endpoint's secret as it lies in the table.
+pub struct SealedSecret {
+    pub sealed: Vec<u8>,
+    /// Until when the one before it signs too.
+    pub previous_expires_at: Option<DateTime<Utc>>,
+}
+
+pub async fn find_secret(
+    pool: &Pool,
+    scope: Scope,
+    id: EndpointId,
+) -> Result<Option<SealedSecret>, db::Error> {
+    sqlx::query_as!(
+        SealedSecret,
+        "-- webhooks.find_secret
+        select secret_sealed as sealed, previous_secret_expires_at as previous_expires_at
+        from webhook_endpoints
+        where environment_id = $1 and id = $2 and deleted_at is null",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
 /// Newest first, and how many there are.
 pub async fn list_endpoints(
     pool: &Pool,

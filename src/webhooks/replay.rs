@@ -82,12 +82,13 @@ pub async fn start(
     app: &App,
     scope: Scope,
     endpoint: EndpointId,
+    id: ReplayId,
     window: Window,
     undelivered_only: bool,
 ) -> Result<Replay, ApiError> {
     let now = app.clock.now();
     let replay = Replay {
-        id: app.ids.next(),
+        id,
         webhook_endpoint_id: endpoint,
         status: "running".into(),
         since: window.since,
@@ -120,6 +121,11 @@ pub async fn start(
     tracing::info!(endpoint.id = %endpoint, replay.id = %replay.id, "a replay begins");
     app.wake.notify(Work::Replays);
     Ok(replay)
+}
+
+/// A replay, over or not.
+pub async fn find(app: &App, scope: Scope, id: ReplayId) -> Result<Option<Replay>, db::Error> {
+    store::find_replay(&app.pool, scope, id).await
 }
 
 /// The last replays of an endpoint.

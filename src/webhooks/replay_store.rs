@@ -5,7 +5,7 @@ use sqlx::types::Uuid;
 
 use super::{
     EndpointId, EventId,
-    replay::{Lease, Replay},
+    replay::{Lease, Replay, ReplayId},
 };
 use crate::{
     db::{self, Pool, Tx},
@@ -32,6 +32,21 @@ pub async fn insert_replay(tx: &mut Tx, scope: Scope, replay: &Replay) -> Result
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+pub async fn find_replay(pool: &Pool, scope: Scope, id: ReplayId) -> Result<Option<Replay>, db::Error> {
+    sqlx::query_as!(
+        Replay,
+        "-- webhooks.find_replay
+        select id, endpoint_id as webhook_endpoint_id, replay_status as status, since, until, undelivered_only,
+            replayed_count, created_at, updated_at
+        from webhook_replays
+        where environment_id = $1 and id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// Of an endpoint, newest first.

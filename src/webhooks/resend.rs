@@ -4,20 +4,24 @@ use super::{DeliveryId, delivery_store as store, endpoint, endpoint_store, queue
 use crate::{
     app::App,
     db,
-    http::{ApiError, Named},
+    http::{ApiError, Named, Reserved},
     tenancy::Scope,
     worker::Work,
 };
 
 /// Makes a delivery due, whatever became of it, and starts its schedule anew: the same event with the same
-/// `webhook-id`. One that is under way is left alone.
+/// `webhook-id`. One that is under way is left alone, and so is one that an earlier run of the request has made due.
 ///
 /// # Errors
 /// 404; 400 while its endpoint is disabled, or when it was deleted.
-pub async fn resend(app: &App, scope: Scope, id: DeliveryId) -> Result<(), ApiError> {
+pub async fn resend(app: &App, scope: Scope, id: DeliveryId, reserved: Reserved) -> Result<(), ApiError> {
     let now = app.clock.now();
     let delivery = store::find_delivery(&app.pool, scope, id).await?;
-    let endpoint = delivery.ok_or_else(|| ApiError::not_found(DeliveryId::NOUN))?.webhook_endpoint_id;
+    let delivery = delivery.ok_or_else(|| ApiError::not_found(DeliveryId::NOUN))?;
+    if reserved.may_have_made(delivery.updated_at) {
+        return Ok(());
+    }
+    let endpoint = delivery.webhook_endpoint_id;
     let changed = db::transact(&app.pool, "resend_delivery", move |tx| {
         Box::pin(async move {
             // The endpoint first: it must not be disabled between the look and the change.

@@ -20,6 +20,7 @@ pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(drive(app.clone(), crate::subscriptions::CancelDue, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::inbox::Sweep, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Prune, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::http::SweepIdempotencyKeys, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::SendReplays, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Deliver, shutdown.clone()));
 }
@@ -34,6 +35,7 @@ pub async fn drain_all(app: &App) -> anyhow::Result<usize> {
         done += drain(app, &crate::inbox::Sweep).await?;
         done += drain(app, &crate::payments::SendRefunds).await?;
         done += drain(app, &crate::webhooks::Prune).await?;
+        done += drain(app, &crate::http::SweepIdempotencyKeys).await?;
         done += drain(app, &crate::webhooks::SendReplays).await?;
         done += drain(app, &crate::webhooks::Deliver).await?;
         if done == 0 {

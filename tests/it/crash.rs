@@ -48,7 +48,8 @@ macro_rules! crashes {
         fn every_checkpoint_has_a_scenario() {
             let covered = [$($checkpoint),*];
             for checkpoint in checkpoints(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
-                assert!(covered.contains(&&*checkpoint), "no scenario dies at {checkpoint}");
+                let elsewhere = crate::crash_idempotency::COVERED.contains(&&*checkpoint);
+                assert!(elsewhere || covered.contains(&&*checkpoint), "no scenario dies at {checkpoint}");
             }
         }
     };

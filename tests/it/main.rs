@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod answers;
+mod api_keys;
 mod architecture;
 mod auth;
 mod catalog;
@@ -13,14 +14,19 @@ mod connections;
 mod crash;
 #[cfg(debug_assertions)]
 mod crash_deliveries;
+#[cfg(debug_assertions)]
+mod crash_idempotency;
+mod currencies;
 mod customers;
 mod database_faults;
 mod deliveries;
 mod doctor;
 mod egress;
 mod endpoint_health;
+mod environments;
 mod event_log;
 mod health;
+mod idempotency;
 mod inbox;
 mod invoice_operations;
 mod journey;
@@ -30,6 +36,7 @@ mod money;
 mod openapi;
 mod payment_operations;
 mod provider;
+mod rate_limits;
 mod razorpay_webhook;
 mod reads;
 mod reconcile;
@@ -38,6 +45,7 @@ mod replicas;
 mod return_page;
 mod session_bodies;
 mod session_input;
+mod settings;
 mod settle;
 mod shutdown;
 mod subscription_operations;

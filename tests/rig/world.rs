@@ -217,6 +217,7 @@ fn variables(
         ("RAZORPAY_BASE_URL", sandbox.base_url()),
         ("CHECKOUTD_SESSION_TTL_SECONDS", SESSION_TTL.as_secs().to_string()),
         ("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", "true".to_owned()),
+        ("CHECKOUTD_RATE_LIMIT_PER_SECOND", "0".to_owned()),
         ("CHECKOUTD_LOG", args.log.clone()),
     ]
 }

@@ -11,25 +11,39 @@ Send an API key as `x-api-key` or as `Authorization: Bearer`. A key belongs to o
 when sent, must name that one. Money and quantities are decimal strings, times are RFC 3339 in UTC. Every error has the \
 same envelope: `code`, `message`, `http_status_code`, and `details`, with a machine-readable `reason` where there is one.";
 
-/// Tags by the first segment of a path below `/v1`, in the order of the reference.
-const TAGS: [(&str, &str); 15] = [
-    ("checkout", "Checkout sessions"),
-    ("customers", "Customers"),
-    ("plans", "Plans"),
-    ("prices", "Prices"),
-    ("subscriptions", "Subscriptions"),
-    ("invoices", "Invoices"),
-    ("payments", "Payments"),
-    ("refunds", "Refunds"),
-    ("webhook_endpoints", "Webhook endpoints"),
-    ("events", "Events"),
-    ("deliveries", "Deliveries"),
-    ("connections", "Connections"),
-    ("secrets", "API keys"),
-    ("environments", "Environments"),
-    ("settings", "Settings"),
+/// A group of operations: the first segment of their paths below `/v1`, its name, and what it is.
+type Tag = (&'static str, &'static str, &'static str);
+
+/// In the order of the reference.
+const TAGS: [Tag; 20] = [
+    ("checkout", "Checkout sessions", "A customer's way to pay for a new subscription."),
+    ("customers", "Customers", "Who pays; found by the merchant's own name for them."),
+    ("plans", "Plans", "What is sold."),
+    ("prices", "Prices", "What a plan costs, by period and currency."),
+    ("subscriptions", "Subscriptions", "Drafted by a checkout session, active once it is paid."),
+    ("invoices", "Invoices", "Drafted by a checkout session, finalized once it is paid."),
+    ("payments", "Payments", "What an invoice expects, with every attempt."),
+    ("refunds", "Refunds", "Money that goes back: late, duplicate and wrong payments."),
+    ("webhook_endpoints", "Webhook endpoints", "Where events are delivered."),
+    ("events", "Events", "What happened; the very bodies that endpoints get."),
+    ("deliveries", "Deliveries", "One event on its way to one endpoint."),
+    ("connections", "Connections", "The merchant's Razorpay account."),
+    ("integrations", "Connections", ""),
+    ("secrets", "API keys", "The environment's keys."),
+    ("users", "API keys", ""),
+    ("environments", "Environments", "The tenant's test and live environments."),
+    ("settings", "Settings", "What an environment may choose."),
+    ("webhooks", "Razorpay", "Where Razorpay reports payments."),
+    ("healthz", "Service", "For those who watch the process."),
+    ("readyz", "Service", ""),
 ];
-const OTHER_TAG: &str = "Service";
+
+/// Headers of a key's budget, by their names among the components.
+const RATE_LIMITS: [(&str, &str); 3] = [
+    ("RateLimit-Limit", "RateLimit"),
+    ("RateLimit-Remaining", "RateLimitRemaining"),
+    ("RateLimit-Reset", "RateLimitReset"),
+];
 
 /// Statuses whose refusals say the same wherever they are said.
 const SHARED: [u16; 10] = [401, 403, 408, 409, 413, 415, 422, 429, 500, 503];
@@ -40,6 +54,12 @@ const DRAFTS: [(&str, &str); 4] = [
     ("checkout_payment_id", "get_payment"),
     ("checkout_subscription_id", "get_subscription"),
     ("customer_id", "get_customer"),
+];
+
+/// Where an answer has the id that its links take, if not in its usual place.
+const IDS: [(&str, &str); 2] = [
+    ("create_api_key", "$response.body#/secret/id"),
+    ("list_environments", "$response.body#/environments/0/id"),
 ];
 
 /// The document as it is published, of the one that the routes' types make.
@@ -60,6 +80,22 @@ pub fn polish(mut document: Value) -> Value {
             "description": "Names the request in the service's log; the caller's own, if it sent one.",
             "schema": {"type": "string"},
         },
+        "RateLimit": {
+            "description": "Requests that this API key has at once.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        "RateLimitRemaining": {
+            "description": "Those of them that are left.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "RateLimitReset": {
+            "description": "Seconds until all of them are there again.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "IdempotentReplayed": {
+            "description": "`true`: the answer that the first request under this `Idempotency-Key` got.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
         "RetryAfter": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer", "minimum": 0}},
     });
     let paths = document["paths"].as_object().cloned().unwrap_or_default();
@@ -75,14 +111,12 @@ pub fn polish(mut document: Value) -> Value {
         .collect();
     link(&mut polished);
     document["components"]["responses"] = share_refusals(&mut polished).into();
+    let used =
+        |tag: &str| polished.values().flat_map(operations).any(|(_, operation)| operation["tags"][0] == tag);
     document["tags"] = TAGS
         .iter()
-        .map(|(_, tag)| *tag)
-        .chain([OTHER_TAG])
-        .filter(|tag| {
-            polished.values().flat_map(operations).any(|(_, operation)| operation["tags"][0] == *tag)
-        })
-        .map(|tag| json!({"name": tag}))
+        .filter(|(_, tag, description)| !description.is_empty() && used(tag))
+        .map(|(_, tag, description)| json!({"name": tag, "description": description}))
         .collect();
     document["paths"] = polished.into_iter().collect::<Map<_, _>>().into();
     document
@@ -127,6 +161,15 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
         let sorted: BTreeMap<String, Value> = std::mem::take(responses).into_iter().collect();
         for (status, mut response) in sorted {
             response["headers"]["X-Request-ID"] = json!({"$ref": "#/components/headers/RequestId"});
+            if has_key && (status.starts_with('2') || status == "429") {
+                for (name, header) in RATE_LIMITS {
+                    response["headers"][name] = json!({"$ref": format!("#/components/headers/{header}")});
+                }
+            }
+            if has_key && method == "post" && (status.starts_with('2') || status == "502") {
+                let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
+                response["headers"]["Idempotent-Replayed"] = replayed;
+            }
             if matches!(status.as_str(), "429" | "503") {
                 response["headers"]["Retry-After"] = json!({"$ref": "#/components/headers/RetryAfter"});
             }
@@ -136,8 +179,10 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
 }
 
 fn tag(path: &str) -> &'static str {
-    let segment = path.strip_prefix("/v1/").and_then(|path| path.split('/').next()).unwrap_or_default();
-    TAGS.iter().find(|(first, _)| *first == segment).map_or(OTHER_TAG, |(_, tag)| tag)
+    let path = path.strip_prefix("/v1/").unwrap_or_else(|| path.trim_start_matches('/'));
+    let segment = path.split('/').next().unwrap_or_default();
+    // A path without a group is noticed by the linter: the empty tag has no description.
+    TAGS.iter().find(|(first, ..)| *first == segment).map_or("", |(_, tag, _)| tag)
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {
@@ -215,6 +260,8 @@ fn link(paths: &mut BTreeMap<String, Value>) {
                 }
                 _ => continue,
             };
+            let own = IDS.iter().find(|(name, _)| operation["operationId"] == *name);
+            let id = own.map_or(id, |(_, place)| *place);
             let mut links = Map::new();
             for (target, _, target_id) in &all {
                 let below = target.strip_prefix(collection).and_then(|rest| rest.strip_prefix("/{"));

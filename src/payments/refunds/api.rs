@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        ApiError, Caller, IdPath, List, Named, Query, Violations,
+        ApiError, Caller, IdPath, List, Named, Query, Reserved, Violations,
         openapi::{ApiRouter, doc, get_with, post_with},
         optional_time, page,
     },
@@ -53,9 +53,10 @@ async fn read(
 async fn retry_now(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     IdPath(id): IdPath<RefundId>,
 ) -> Result<Json<RefundResponse>, ApiError> {
-    let refund = retry::retry(&app, caller.scope, id).await?;
+    let refund = retry::retry(&app, caller.scope, id, reserved).await?;
     Ok(Json(RefundResponse::new(&refund)))
 }
 

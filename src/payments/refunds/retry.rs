@@ -9,29 +9,39 @@ use super::{
 use crate::{
     app::App,
     db::{self, Tx},
-    http::{ApiError, Named},
+    http::{ApiError, Named, Reserved},
     tenancy::Scope,
     worker::Work,
 };
 
-/// Makes a failed refund, or one that waits, due at once. Of several at once, one has an effect.
+/// Makes a failed refund, or one that waits, due at once. Of several at once, one has an effect; so has one of several
+/// runs of the same request.
 ///
 /// # Errors
 /// 404; 400 while the provider has it, and once it succeeded.
-pub async fn retry(app: &App, scope: Scope, id: RefundId) -> Result<Refund, ApiError> {
+pub async fn retry(app: &App, scope: Scope, id: RefundId, reserved: Reserved) -> Result<Refund, ApiError> {
     let own = app.clone();
     let refund = db::transact(&app.pool, "retry_refund", move |tx| {
         let app = own.clone();
-        Box::pin(async move { retry_in(&app, tx, scope, id).await })
+        Box::pin(async move { retry_in(&app, tx, scope, id, reserved).await })
     })
     .await?;
     app.wake.notify(Work::Refunds);
     Ok(refund)
 }
 
-async fn retry_in(app: &App, tx: &mut Tx, scope: Scope, id: RefundId) -> Result<Refund, ApiError> {
+async fn retry_in(
+    app: &App,
+    tx: &mut Tx,
+    scope: Scope,
+    id: RefundId,
+    reserved: Reserved,
+) -> Result<Refund, ApiError> {
     let found = store::lock_refund(tx, scope, Key::Refund(id)).await?;
     let mut refund = found.ok_or_else(|| ApiError::not_found(RefundId::NOUN))?;
+    if reserved.may_have_made(refund.updated_at) {
+        return Ok(refund);
+    }
     let (from, now) = (refund.status, app.clock.now());
     refund.try_again(app.ids.next(), now).map_err(refusal)?;
     update_in(app, tx, &mut refund, from, None, now).await?;

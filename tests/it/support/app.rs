@@ -69,7 +69,14 @@ impl TestApp {
             "RAZORPAY_BASE_URL" => Some(sandbox_url.clone()),
             _ => {
                 let set = settings.variables.iter().find(|(key, _)| *key == name);
-                let default = (name == "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS").then_some("true");
+                let default = match name {
+                    "CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS" => Some("true"),
+                    // The clock stands still, and so would a budget.
+                    "CHECKOUTD_RATE_LIMIT_PER_SECOND" | "CHECKOUTD_FAILED_AUTHENTICATIONS_PER_MINUTE" => {
+                        Some("0")
+                    }
+                    _ => None,
+                };
                 set.map(|(_, value)| *value).or(default).map(str::to_owned)
             }
         };

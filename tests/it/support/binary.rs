@@ -39,6 +39,7 @@ impl Binary {
             .env("CHECKOUTD_ENCRYPTION_KEY", ENCRYPTION_KEY)
             .env("CHECKOUTD_DATABASE_POOL_SIZE", "6")
             .env("CHECKOUTD_ALLOW_PRIVATE_WEBHOOK_TARGETS", "true")
+            .env("CHECKOUTD_RATE_LIMIT_PER_SECOND", "0")
             .env("CHECKOUTD_LOG", "info")
             .env("CHECKOUTD_LOG_FORMAT", "json")
             .env("RAZORPAY_BASE_URL", app.sandbox.base_url())

@@ -1,0 +1,28 @@
+-- A tenant may have several environments of a mode, so they need names. API keys may expire.
+
+alter table environments add column name text;
+
+update environments set name = case mode when 'live' then 'Live' else 'Test' end;
+
+alter table environments alter column name set not null;
+
+alter table environments add column updated_at timestamptz;
+
+update environments set updated_at = created_at;
+
+alter table environments alter column updated_at set not null;
+
+alter table environments drop constraint environments_one_per_mode;
+
+-- A tenant's environments, as they are listed.
+create index environments_of_tenant on environments (tenant_id, created_at, id);
+
+-- The bounds of CHECKOUTD_SESSION_TTL_SECONDS. The column could be set by SQL only, and nothing checked it.
+update environments set session_ttl_seconds = greatest(1, least(86400, session_ttl_seconds))
+where session_ttl_seconds not between 1 and 86400;
+
+alter table environments add constraint environments_session_ttl_in_bounds
+    check (session_ttl_seconds between 1 and 86400);
+
+-- Null = until it is revoked.
+alter table api_keys add column expires_at timestamptz;

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The description of the API against the built binary: linted, then schemathesis sends what it describes, and what it
+# does not. Any server error, any status or body that is not described fails. Everything is on loopback and in a
+# temporary directory; needs cargo, curl, python3 and npm; a Python package is installed under target/ on the first run.
+#
+# scripts/fuzz.sh [SECONDS]: how long to go on; 60 if not given
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/journey/lib.sh
+
+begin cargo curl python3 npm
+duration=${1:-60}
+
+step "Build, and the tools"
+build
+tools=$target/fuzz
+if ! "$tools/venv/bin/python" -c 'import schemathesis' 2>/dev/null; then
+    python3 -m venv "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+fi
+[ -d "$tools/node_modules/@redocly/cli" ] \
+    || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" @redocly/cli@2
+
+step "The committed description is linted"
+"$tools/node_modules/.bin/redocly" lint --config scripts/fuzz/redocly.yaml docs/openapi.json
+
+step "checkoutd dev"
+shop=$work/shop
+mkdir -m 711 "$shop"
+start_dev CHECKOUTD_RATE_LIMIT_PER_SECOND=0
+say "ready in $seconds s: $api"
+
+step "schemathesis, for $duration s"
+(cd "$work" && SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$root/scripts/fuzz NO_PROXY='*' \
+    "$tools/venv/bin/st" run "$api/openapi.json" --header "x-api-key: $key" --no-color \
+    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method,allow_header_conformance,ignored_auth \
+    --phases examples,coverage,fuzzing,stateful --max-time "$duration" --workers 2 --suppress-health-check all \
+    --request-timeout 45 --warnings off --report json --report-json-path "$work/report.json") \
+    || fail "schemathesis found what is not described"
+
+step "checkoutd dev ends on Ctrl-C"
+stop_dev
