@@ -12,10 +12,10 @@ use super::{
     cancel, create,
     create::NewSession,
     model::{Session, SessionResponse},
-    reconcile,
+    process_api, reconcile,
     session::{Cause, SessionId, Status},
     store::{self, ListFilter},
-    urls,
+    urls, whole_api,
 };
 use crate::{
     app::App,
@@ -53,6 +53,8 @@ pub fn router() -> ApiRouter<App> {
             "/checkout/sessions/{id}/cancel",
             post_with(cancel, doc("cancel_checkout_session", "Cancel a checkout session", &paid)),
         )
+        .merge(process_api::router())
+        .merge(whole_api::router())
 }
 
 #[derive(Deserialize, JsonSchema)]

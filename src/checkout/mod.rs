@@ -12,6 +12,7 @@ mod create;
 mod expire;
 mod link;
 mod model;
+mod process_api;
 mod quote;
 mod reconcile;
 pub mod return_page;
@@ -20,6 +21,7 @@ mod session;
 mod settle;
 mod store;
 mod urls;
+mod whole_api;
 
 pub use confirm::{confirm_link_end, confirm_payment};
 pub use expire::CheckSessions;

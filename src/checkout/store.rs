@@ -14,6 +14,8 @@ use crate::{
     customers::CustomerId,
     db::{self, Pool, Tx},
     kit::{money::Money, page::PageRequest},
+    payments::PaymentId,
+    subscriptions::SubscriptionId,
     tenancy::{ConnectionId, EnvironmentId, Scope, TenantId},
 };
 
@@ -153,6 +155,43 @@ pub async fn find_open_by_key(pool: &Pool, scope: Scope, key: &str) -> Result<Op
         "where s.environment_id = $1 and s.idempotency_key = $2 and s.checkout_status in ('initiated', 'pending')",
         Uuid::from(scope.environment),
         key,
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// The session that drafted a subscription.
+pub async fn find_by_subscription(
+    pool: &Pool,
+    scope: Scope,
+    subscription: SubscriptionId,
+) -> Result<Option<Session>, db::Error> {
+    let row = select_session!(
+        "find_by_subscription",
+        "where s.environment_id = $1 and s.subscription_id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(subscription),
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// The open session that drafted a payment; found by the payment's subscription, which sessions have an index for.
+pub async fn find_open_by_payment(
+    pool: &Pool,
+    scope: Scope,
+    payment: PaymentId,
+) -> Result<Option<Session>, db::Error> {
+    let row = select_session!(
+        "find_open_by_payment",
+        "where s.environment_id = $1 and s.payment_id = $2 and s.checkout_status in ('initiated', 'pending')
+            and s.subscription_id = (select i.subscription_id from payments q
+                join invoices i on i.environment_id = q.environment_id and i.id = q.invoice_id
+                where q.environment_id = $1 and q.id = $2)",
+        Uuid::from(scope.environment),
+        Uuid::from(payment),
     )
     .fetch_optional(pool)
     .await?;

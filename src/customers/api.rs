@@ -1,10 +1,6 @@
 //! `/v1/customers`.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::NoContent,
-};
+use axum::{Json, extract::State, response::NoContent};
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +23,7 @@ use crate::{
     tenancy::{EnvironmentId, TenantId},
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its external id shares a route with its subscriptions, and so is there.
 pub fn router() -> ApiRouter<App> {
     ApiRouter::new()
         .api_route(
@@ -54,14 +50,6 @@ pub fn router() -> ApiRouter<App> {
                         &[(400, "the customer has a subscription or an open checkout session")],
                     ),
                 ),
-        )
-        // A wildcard, because some clients send an external id's slashes as they are.
-        .api_route(
-            "/customers/external/{*external_id}",
-            get_with(
-                read_by_external_id,
-                doc("get_customer_by_external_id", "Get a customer by its external id", &[(404, UNKNOWN)]),
-            ),
         )
 }
 
@@ -151,20 +139,6 @@ async fn read(
 ) -> Result<Json<CustomerResponse>, ApiError> {
     let customer = super::find(&app, caller.scope, id).await?.ok_or_else(unknown)?;
     Ok(Json(CustomerResponse::new(caller, customer)))
-}
-
-async fn read_by_external_id(
-    caller: Caller,
-    State(app): State<App>,
-    external_id: Result<Path<String>, axum::extract::rejection::PathRejection>,
-) -> Result<Json<CustomerResponse>, ApiError> {
-    // Not UTF-8, or with the one character that Postgres cannot store: no customer is called that.
-    let Path(external_id) = external_id.map_err(|_| unknown())?;
-    if external_id.contains('\0') {
-        return Err(unknown());
-    }
-    let found = store::find_published_by_external_id(&app.pool, caller.scope, &external_id).await?;
-    Ok(Json(CustomerResponse::new(caller, found.ok_or_else(unknown)?)))
 }
 
 async fn update(

@@ -24,12 +24,13 @@ pub const INVARIANTS: &[Rule] = &[
             or r.session_id is distinct from case when r.id is not null then f.session_id end",
     ),
     invariant(
-        "I2", "chk", "completed means active, finalized, paid and succeeded, and nothing else does",
+        "I2", "chk", "completed means active (or cancelled since), finalized, paid and succeeded, and nothing else does",
         "select s.id::text from checkout_sessions s
          left join subscriptions u on u.environment_id = s.environment_id and u.id = s.subscription_id
          left join invoices i on i.environment_id = s.environment_id and i.id = s.invoice_id
          left join payments p on p.environment_id = s.environment_id and p.id = s.payment_id
-         where (s.checkout_status = 'completed') is distinct from (u.subscription_status <> 'draft')
+         where case when s.checkout_status = 'completed' then u.subscription_status in ('active', 'cancelled')
+                else u.subscription_status = 'draft' end is not true
             or (s.checkout_status = 'completed') is distinct from (i.invoice_status = 'FINALIZED')
             or (s.checkout_status = 'completed') is distinct from (i.payment_status = 'SUCCEEDED')
             or (s.checkout_status = 'completed') is distinct from (i.amount_paid_minor = i.total_minor)
@@ -210,6 +211,15 @@ pub const INVARIANTS: &[Rule] = &[
             or max(coalesce(r.send_minor, 0)) > f.amount_minor",
     ),
     invariant(
+        "cancellations", "subs", "what was active is cancelled at the moment that was asked for, and says so",
+        "select u.id::text || ' ' || u.subscription_status from subscriptions u
+         where (u.subscription_status = 'cancelled') is distinct from (u.cancelled_at is not null)
+            or ((u.cancelled_at is not null or u.cancel_at is not null)
+                and (u.activated_at is null or u.status <> 'published' or u.subscription_status not in ('active', 'cancelled')))
+            or u.cancelled_at <> u.cancel_at or u.cancelled_at > u.updated_at
+            or (u.cancel_at_period_end and u.cancel_at is distinct from u.current_period_end)",
+    ),
+    invariant(
         "invoices", "env", "invoice numbers have no gap",
         "select i.environment_id::text from invoices i
          left join invoice_counters c on c.environment_id = i.environment_id
@@ -265,6 +275,10 @@ pub const QUEUES: &[Rule] = &[
         "sessions.unwatched", "chk", 0, Fail, "every open session, and every link that is to close, is looked at again",
         "select id::text from checkout_sessions where check_at is null
             and (checkout_status in ('initiated', 'pending') or link_state = 'closing')",
+    ),
+    queue(
+        "cancellations.due", "subs", 600, Fail, "subscriptions end within ten minutes of when they were to",
+        "select id::text from subscriptions where cancel_at is not null and cancelled_at is null and cancel_at < $1",
     ),
     queue(
         "inbox.parked", "inbox", 0, Warn, "no provider event was given up (checkoutd inbox list)",

@@ -24,6 +24,8 @@ pub use aide::axum::{
     routing::{delete_with, get_with, post_with, put_with},
 };
 use aide::{
+    OperationInput, OperationOutput,
+    axum::routing::ApiMethodDocs,
     generate::{GenContext, in_context},
     openapi::{MediaType, OpenApi, Operation, ReferenceOr, Response, SchemaObject, StatusCode},
     transform::TransformOperation,
@@ -58,6 +60,27 @@ pub fn doc<'r>(
         });
         operation
     }
+}
+
+/// Describes an operation on a path that another route takes requests for: what it reads, what it answers.
+pub fn described_only<I: OperationInput, O: OperationOutput>(
+    method: &'static str,
+    describe: impl FnOnce(TransformOperation<'_>) -> TransformOperation<'_>,
+) -> ApiMethodDocs {
+    let mut operation = Operation::default();
+    in_context(|ctx| {
+        I::operation_input(ctx, &mut operation);
+        let mut all = O::inferred_responses(ctx, &mut operation);
+        all.extend(I::inferred_early_responses(ctx, &mut operation));
+        let responses = &mut operation.responses.get_or_insert_default().responses;
+        for (status, response) in all {
+            if let Some(status) = status {
+                responses.insert(StatusCode::Code(status), ReferenceOr::Item(response));
+            }
+        }
+    });
+    let _ = describe(TransformOperation::new(&mut operation));
+    ApiMethodDocs::new(method, operation)
 }
 
 fn refuse(ctx: &mut GenContext, operation: &mut Operation, status: u16, when: &str) {

@@ -131,6 +131,20 @@ mod forms {
 
 use forms::{FilterClause, Sort, SortDirection};
 
+/// The query of what embeds more on request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Expand {
+    /// Comma-separated: what to embed. Words that mean nothing here are passed over.
+    expand: Option<String>,
+}
+
+impl Expand {
+    /// Whether `what` is asked for.
+    pub fn names(&self, what: &str) -> bool {
+        self.expand.as_deref().unwrap_or_default().split(',').any(|name| name.trim() == what)
+    }
+}
+
 impl Search {
     /// The criteria, or a 400 that names each wrong field. Filters and sort keys may name `columns` only.
     pub fn parse(&self, columns: &[Column]) -> Result<Criteria, ApiError> {

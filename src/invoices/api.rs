@@ -8,41 +8,52 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    BillingReason, Invoice, InvoiceId, InvoiceLine, InvoiceType, store,
+    BillingReason, Invoice, InvoiceId, InvoiceLine, InvoiceType, operation_api, store,
     threshold::{Threshold, optional_threshold},
     view::InvoiceResponse,
 };
 use crate::{
     app::App,
     customers::{self, CustomerId, CustomerResponse},
-    db::search::Column,
+    db::{self, search::Column},
     http::{
-        ApiError, Body, Caller, IdPath, List, Named, Search, Violations,
-        openapi::{ApiRouter, doc, get_with, post_with},
+        ApiError, Body, Caller, List, Named, Search, Violations,
+        openapi::{ApiRouter, doc, post_with},
         optional_time,
     },
     kit::{money::Currency, page::Page},
     subscriptions::SubscriptionId,
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
 pub fn router() -> ApiRouter<App> {
     ApiRouter::new()
         .api_route("/invoices/search", post_with(search, doc("query_invoice", "Search invoices", &[])))
-        .api_route("/invoices/{id}", get_with(read, doc("get_invoice", "Get an invoice", &[])))
+        .merge(operation_api::router())
 }
 
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    IdPath(id): IdPath<InvoiceId>,
-) -> Result<Json<InvoiceResponse>, ApiError> {
+/// An invoice with its lines and its customer; 404 unknown.
+pub async fn load_response(app: &App, caller: Caller, id: InvoiceId) -> Result<InvoiceResponse, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
-    let invoice = found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?;
-    let lines = store::list_lines(&app.pool, caller.scope, &[id]).await?;
-    let customer = customers::find(&app, caller.scope, invoice.customer).await?;
+    Ok(show(app, caller, found.ok_or_else(|| ApiError::not_found(InvoiceId::NOUN))?).await?)
+}
+
+/// The newest invoice of a subscription, by itself.
+pub async fn find_latest_response(
+    app: &App,
+    caller: Caller,
+    subscription: SubscriptionId,
+) -> Result<Option<InvoiceResponse>, db::Error> {
+    let found = store::find_latest(&app.pool, caller.scope, subscription).await?;
+    Ok(found.map(|invoice| InvoiceResponse::new(caller, invoice, None, None)))
+}
+
+/// One invoice with its lines and its customer.
+pub(super) async fn show(app: &App, caller: Caller, invoice: Invoice) -> Result<InvoiceResponse, db::Error> {
+    let lines = store::list_lines(&app.pool, caller.scope, &[invoice.id]).await?;
+    let customer = customers::find(app, caller.scope, invoice.customer).await?;
     let customer = customer.map(|customer| CustomerResponse::new(caller, customer));
-    Ok(Json(InvoiceResponse::new(caller, invoice, Some(lines), customer)))
+    Ok(InvoiceResponse::new(caller, invoice, Some(lines), customer))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -121,6 +132,7 @@ const COLUMNS: &[Column] = &[
     Column::text("currency"),
     Column::time("period_start"),
     Column::time("period_end"),
+    Column::time("due_date"),
     Column::time("finalized_at"),
     Column::time("paid_at"),
     Column::time("created_at"),

@@ -111,6 +111,8 @@ pub struct Invoice {
     pub period_start: DateTime<Utc>,
     /// Exclusive.
     pub period_end: DateTime<Utc>,
+    /// By when the merchant wants it paid.
+    pub due_date: Option<DateTime<Utc>>,
     /// The merchant's own pairs.
     pub metadata: Value,
     /// Counts changes.

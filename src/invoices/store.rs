@@ -1,4 +1,5 @@
-//! SQL of invoices: reads. Checkout writes them with everything else that a session drafts.
+//! SQL of invoices: reads, and what merchants say about them. Checkout writes them with everything else that a
+//! session drafts.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -10,13 +11,14 @@ use super::{
 };
 use crate::{
     db::{
-        self, Pool, RowStatus, read_column,
+        self, Pool, RowStatus, Tx, read_column,
         search::{Criteria, Select},
     },
     kit::{
         money::{Currency, Money},
         page::Page,
     },
+    subscriptions::SubscriptionId,
     tenancy::Scope,
 };
 
@@ -35,6 +37,7 @@ struct InvoiceRow {
     billing_period: String,
     period_start: DateTime<Utc>,
     period_end: DateTime<Utc>,
+    due_date: Option<DateTime<Utc>>,
     metadata: Value,
     version: i32,
     finalized_at: Option<DateTime<Utc>>,
@@ -62,6 +65,7 @@ impl TryFrom<InvoiceRow> for Invoice {
             billing_period: read_column(&row.billing_period)?,
             period_start: row.period_start,
             period_end: row.period_end,
+            due_date: row.due_date,
             metadata: row.metadata,
             version: row.version,
             finalized_at: row.finalized_at,
@@ -78,8 +82,8 @@ pub async fn find(pool: &Pool, scope: Scope, id: InvoiceId) -> Result<Option<Inv
         InvoiceRow,
         "-- invoices.find
         select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
-            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, metadata,
-            version, finalized_at, paid_at, status, created_at, updated_at
+            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
+            metadata, version, finalized_at, paid_at, status, created_at, updated_at
         from invoices
         where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
@@ -89,6 +93,69 @@ pub async fn find(pool: &Pool, scope: Scope, id: InvoiceId) -> Result<Option<Inv
     .await?
     .map(TryInto::try_into)
     .transpose()
+}
+
+/// The newest invoice of a subscription.
+pub async fn find_latest(
+    pool: &Pool,
+    scope: Scope,
+    subscription: SubscriptionId,
+) -> Result<Option<Invoice>, db::Error> {
+    sqlx::query_as!(
+        InvoiceRow,
+        "-- invoices.find_latest
+        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
+            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
+            metadata, version, finalized_at, paid_at, status, created_at, updated_at
+        from invoices
+        where environment_id = $1 and subscription_id = $2
+        order by created_at desc, id desc
+        limit 1",
+        Uuid::from(scope.environment),
+        Uuid::from(subscription),
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
+/// Reads a published invoice and holds its row until the transaction ends.
+pub async fn lock(tx: &mut Tx, scope: Scope, id: InvoiceId) -> Result<Option<Invoice>, db::Error> {
+    sqlx::query_as!(
+        InvoiceRow,
+        "-- invoices.lock
+        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
+            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
+            metadata, version, finalized_at, paid_at, status, created_at, updated_at
+        from invoices
+        where environment_id = $1 and id = $2 and status = 'published'
+        for update",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(tx)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
+/// Writes what a merchant may change of a locked invoice.
+pub async fn update(tx: &mut Tx, scope: Scope, invoice: &Invoice) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- invoices.update
+        update invoices set metadata = $3, due_date = $4, version = $5, updated_at = $6
+        where environment_id = $1 and id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(invoice.id),
+        invoice.metadata,
+        invoice.due_date,
+        invoice.version,
+        invoice.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What a search of invoices names; absent parts match everything.
@@ -136,8 +203,8 @@ pub async fn search(
     let mut select = Select::new(
         "invoices.search",
         "id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor, \
-         amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, metadata, \
-         version, finalized_at, paid_at, status, created_at, updated_at",
+         amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date, \
+         metadata, version, finalized_at, paid_at, status, created_at, updated_at",
         "invoices",
         scope.environment,
     )

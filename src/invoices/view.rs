@@ -27,6 +27,8 @@ pub struct InvoiceResponse {
     id: InvoiceId,
     customer_id: CustomerId,
     subscription_id: SubscriptionId,
+    /// Who subscribes: the customer itself.
+    subscription_customer_id: CustomerId,
     invoice_type: InvoiceType,
     invoice_status: InvoiceStatus,
     payment_status: PaymentStatus,
@@ -47,12 +49,19 @@ pub struct InvoiceResponse {
     billing_period: BillingPeriod,
     period_start: DateTime<Utc>,
     period_end: DateTime<Utc>,
+    due_date: Option<DateTime<Utc>>,
+    /// When it became final; until then, when it was drafted.
+    issue_date: DateTime<Utc>,
     finalized_at: Option<DateTime<Utc>>,
     paid_at: Option<DateTime<Utc>>,
     source_type: &'static str,
     version: i32,
     #[schemars(with = "Metadata")]
     metadata: Value,
+    /// Always empty: taxes are not computed.
+    taxes: [(); 0],
+    /// Always empty: there are no coupons.
+    coupon_applications: [(); 0],
     #[serde(skip_serializing_if = "Option::is_none")]
     line_items: Option<Vec<LineResponse>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +100,12 @@ struct LineResponse {
 }
 
 impl InvoiceResponse {
-    pub fn new(
+    /// What it charges.
+    pub fn subscription_id(&self) -> SubscriptionId {
+        self.subscription_id
+    }
+
+    pub(super) fn new(
         caller: Caller,
         invoice: Invoice,
         lines: Option<Vec<InvoiceLine>>,
@@ -103,6 +117,7 @@ impl InvoiceResponse {
             id: invoice.id,
             customer_id: invoice.customer,
             subscription_id: invoice.subscription,
+            subscription_customer_id: invoice.customer,
             invoice_type: InvoiceType::Subscription,
             invoice_status: invoice.invoice_status,
             payment_status: invoice.payment_status,
@@ -123,11 +138,15 @@ impl InvoiceResponse {
             billing_period: invoice.billing_period,
             period_start: invoice.period_start,
             period_end: invoice.period_end,
+            due_date: invoice.due_date,
+            issue_date: invoice.finalized_at.unwrap_or(invoice.created_at),
             finalized_at: invoice.finalized_at,
             paid_at: invoice.paid_at,
             source_type: "checkout",
             version: invoice.version,
             metadata: invoice.metadata,
+            taxes: [],
+            coupon_applications: [],
             line_items,
             customer,
             status: invoice.status,

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Attempt, DestinationType, PaymentGateway, PaymentId, PaymentMethodType, refunds, store,
-    view::PaymentResponse,
+    Attempt, DestinationType, Payment, PaymentGateway, PaymentId, PaymentMethodType, refunds, store,
+    update_api, view::PaymentResponse,
 };
 use crate::{
     app::App,
@@ -29,6 +29,7 @@ pub fn router() -> ApiRouter<App> {
             "/payments/{id}",
             get_with(read, doc("get_payment", "Get a payment with its attempts", &[])),
         )
+        .merge(update_api::router())
         .merge(refunds::api::router())
 }
 
@@ -37,10 +38,19 @@ async fn read(
     State(app): State<App>,
     IdPath(id): IdPath<PaymentId>,
 ) -> Result<Json<PaymentResponse>, ApiError> {
+    Ok(Json(load_response(&app, caller, id).await?))
+}
+
+/// A payment as its caller reads it; 404 unknown.
+pub async fn load_response(app: &App, caller: Caller, id: PaymentId) -> Result<PaymentResponse, ApiError> {
     let found = store::find_payment(&app.pool, caller.scope, id).await?;
-    let payment = found.ok_or_else(|| ApiError::not_found(PaymentId::NOUN))?;
-    let attempts = store::list_attempts(&app.pool, caller.scope, &[id]).await?;
-    Ok(Json(PaymentResponse::new(caller, payment, attempts)))
+    Ok(show(app, caller, found.ok_or_else(|| ApiError::not_found(PaymentId::NOUN))?).await?)
+}
+
+/// A payment with what was tried on it.
+pub(super) async fn show(app: &App, caller: Caller, payment: Payment) -> Result<PaymentResponse, db::Error> {
+    let attempts = store::list_attempts(&app.pool, caller.scope, &[payment.id]).await?;
+    Ok(PaymentResponse::new(caller, payment, attempts))
 }
 
 #[derive(Deserialize, JsonSchema)]

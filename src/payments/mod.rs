@@ -5,8 +5,11 @@ mod facts;
 mod payment;
 mod refunds;
 mod store;
+mod update;
+mod update_api;
 mod view;
 
+pub use api::load_response;
 pub use facts::{
     Fate, ProviderPayment, insert_failed_attempt_in, insert_provider_payment_in, is_known_in,
     was_told_by_webhook,
@@ -16,6 +19,7 @@ pub use refunds::{
     Closed, NewRefund, RefundId, RefundNews, RefundReason, RefundStatus, SendRefunds, close_refund,
     note_refund_in, record_refund_in,
 };
+pub use view::PaymentResponse;
 
 use crate::http::Named;
 

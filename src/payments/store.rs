@@ -184,6 +184,43 @@ pub async fn find_payment(pool: &Pool, scope: Scope, id: PaymentId) -> Result<Op
     .transpose()
 }
 
+/// Reads a published payment and holds its row until the transaction ends.
+pub async fn lock_payment(tx: &mut Tx, scope: Scope, id: PaymentId) -> Result<Option<Payment>, db::Error> {
+    sqlx::query_as!(
+        PaymentRow,
+        "-- payments.lock_payment
+        select id, invoice_id, (select i.invoice_number from invoices i
+                where i.environment_id = payments.environment_id and i.id = payments.invoice_id) as invoice_number,
+            amount_minor, currency, payment_status, payment_gateway, gateway_payment_id, gateway_tracking_id,
+            payment_url, error_message, metadata, succeeded_at, failed_at, status, created_at, updated_at
+        from payments
+        where environment_id = $1 and id = $2 and status = 'published'
+        for update",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(tx)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
+/// Writes what a merchant may change of a locked payment.
+pub async fn update_payment(tx: &mut Tx, scope: Scope, payment: &Payment) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- payments.update_payment
+        update payments set metadata = $3, updated_at = $4
+        where environment_id = $1 and id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(payment.id),
+        payment.metadata,
+        payment.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// What a list of payments is narrowed to; absent parts match everything.
 #[derive(Debug)]
 pub struct WantedPayments {

@@ -63,7 +63,7 @@ struct AttemptResponse {
 }
 
 impl PaymentResponse {
-    pub fn new(caller: Caller, payment: Payment, attempts: Vec<Attempt>) -> Self {
+    pub(super) fn new(caller: Caller, payment: Payment, attempts: Vec<Attempt>) -> Self {
         Self {
             id: payment.id,
             amount: payment.amount.decimal(),

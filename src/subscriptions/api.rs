@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    SubscriptionId, SubscriptionStatus, store,
+    Subscription, SubscriptionId, SubscriptionStatus, customer_api, operation_api, store,
     view::{Embed, Embedded, SubscriptionResponse},
 };
 use crate::{
@@ -15,33 +15,82 @@ use crate::{
     customers::{self, CustomerId},
     db::search::Column,
     http::{
-        ApiError, Body, Caller, IdPath, List, Named, Search, Violations,
+        ApiError, Body, Caller, Expand, IdPath, List, Named, Query, Search, Violations,
         openapi::{ApiRouter, doc, get_with, post_with},
         optional_time,
     },
     kit::page::Page,
 };
 
-/// Routes under `/v1`.
+/// Routes under `/v1`. Reading one by its id is checkout's, whose session is shown with it.
 pub fn router() -> ApiRouter<App> {
     ApiRouter::new()
         .api_route(
             "/subscriptions/search",
             post_with(search, doc("query_subscription", "Search subscriptions", &[])),
         )
-        .api_route("/subscriptions/{id}", get_with(read, doc("get_subscription", "Get a subscription", &[])))
+        .api_route(
+            "/subscriptions/{id}/v2",
+            get_with(
+                read_expanded,
+                doc("get_subscription_v2", "Get a subscription with what is asked for", &[]),
+            ),
+        )
+        .merge(operation_api::router())
+        .merge(customer_api::router())
 }
 
-async fn read(
+/// A subscription with its lines, their prices, its plan and its customer; 404 unknown.
+pub async fn load_response(
+    app: &App,
+    caller: Caller,
+    id: SubscriptionId,
+) -> Result<SubscriptionResponse, ApiError> {
+    load(app, caller, id, Embed { lines: true, prices: true, plan: true, customer: true }).await
+}
+
+/// With no more than `expand` asks for.
+async fn read_expanded(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<SubscriptionId>,
+    Query(expand): Query<Expand>,
 ) -> Result<Json<SubscriptionResponse>, ApiError> {
+    Ok(Json(load(&app, caller, id, expanded(|what| expand.names(what))).await?))
+}
+
+async fn load(
+    app: &App,
+    caller: Caller,
+    id: SubscriptionId,
+    embed: Embed,
+) -> Result<SubscriptionResponse, ApiError> {
     let found = store::find(&app.pool, caller.scope, id).await?;
     let subscription = found.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;
-    let everything = Embed { lines: true, prices: true, plan: true, customer: true };
-    let mut embedded = Embedded::load(&app, caller, std::slice::from_ref(&subscription), everything).await?;
-    Ok(Json(SubscriptionResponse::new(caller, subscription, &mut embedded)))
+    let mut embedded = Embedded::load(app, caller, std::slice::from_ref(&subscription), embed).await?;
+    Ok(SubscriptionResponse::new(caller, subscription, &mut embedded))
+}
+
+/// What `expand` names: `plan`, `customer`, `subscription_line_items` (or `line_items`), and `prices` in those.
+pub(super) fn expanded(expands: impl Fn(&str) -> bool) -> Embed {
+    let prices = expands("prices");
+    Embed {
+        lines: prices || expands("subscription_line_items") || expands("line_items"),
+        prices,
+        plan: expands("plan"),
+        customer: expands("customer"),
+    }
+}
+
+/// A page with what its subscriptions point at.
+pub(super) async fn embedded(
+    app: &App,
+    caller: Caller,
+    page: Page<Subscription>,
+    embed: Embed,
+) -> Result<Page<SubscriptionResponse>, ApiError> {
+    let mut embedded = Embedded::load(app, caller, &page.items, embed).await?;
+    Ok(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -61,7 +110,8 @@ struct SearchRequest {
     search: Search,
 }
 
-const COLUMNS: &[Column] = &[
+/// What searches and lists filter and sort by.
+pub(super) const COLUMNS: &[Column] = &[
     Column::id("id", "subs"),
     Column::id("customer_id", "cust"),
     Column::id("plan_id", "plan"),
@@ -75,6 +125,8 @@ const COLUMNS: &[Column] = &[
     Column::time("end_date"),
     Column::time("current_period_start"),
     Column::time("current_period_end"),
+    Column::time("cancel_at"),
+    Column::time("cancelled_at"),
     Column::time("created_at"),
     Column::time("updated_at"),
 ];
@@ -104,13 +156,7 @@ async fn search(
         active_at: request.active_at,
     };
     let page = store::search(&app.pool, caller.scope, wanted, criteria).await?;
-    let prices = request.search.expands("prices");
-    let embed = Embed {
-        lines: prices || request.with_line_items.unwrap_or(false),
-        prices,
-        plan: request.search.expands("plan"),
-        customer: request.search.expands("customer"),
-    };
-    let mut embedded = Embedded::load(&app, caller, &page.items, embed).await?;
-    Ok(Json(page.map(|subscription| SubscriptionResponse::new(caller, subscription, &mut embedded))))
+    let named = expanded(|what| request.search.expands(what));
+    let embed = Embed { lines: named.lines || request.with_line_items.unwrap_or(false), ..named };
+    Ok(Json(embedded(&app, caller, page, embed).await?))
 }

@@ -1,4 +1,4 @@
-//! SQL of subscriptions: reads. Checkout writes them with everything else that a session drafts.
+//! SQL of subscriptions: reads and cancellations. Checkout writes them with everything else that a session drafts.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::{Subscription, SubscriptionId, SubscriptionLine, SubscriptionStatus};
 use crate::{
     catalog::BillingPeriod,
     db::{
-        self, Pool, RowStatus, read_column,
+        self, Pool, RowStatus, Tx, read_column,
         search::{Criteria, Select},
     },
     kit::page::Page,
@@ -35,6 +35,10 @@ struct SubscriptionRow {
     metadata: Value,
     version: i32,
     activated_at: Option<DateTime<Utc>>,
+    cancel_at: Option<DateTime<Utc>>,
+    cancel_at_period_end: bool,
+    cancelled_at: Option<DateTime<Utc>>,
+    cancellation_reason: Option<String>,
     status: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -63,6 +67,10 @@ impl TryFrom<SubscriptionRow> for Subscription {
             metadata: row.metadata,
             version: row.version,
             activated_at: row.activated_at,
+            cancel_at: row.cancel_at,
+            cancel_at_period_end: row.cancel_at_period_end,
+            cancelled_at: row.cancelled_at,
+            cancellation_reason: row.cancellation_reason,
             status: RowStatus::from_column(&row.status),
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -76,7 +84,8 @@ pub async fn find(pool: &Pool, scope: Scope, id: SubscriptionId) -> Result<Optio
         "-- subscriptions.find
         select id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count,
             billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end,
-            collection_method, lookup_key, metadata, version, activated_at, status, created_at, updated_at
+            collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end,
+            cancelled_at, cancellation_reason, status, created_at, updated_at
         from subscriptions
         where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
@@ -88,8 +97,112 @@ pub async fn find(pool: &Pool, scope: Scope, id: SubscriptionId) -> Result<Optio
     .transpose()
 }
 
+/// Reads a published subscription and holds its row until the transaction ends.
+pub async fn lock(tx: &mut Tx, scope: Scope, id: SubscriptionId) -> Result<Option<Subscription>, db::Error> {
+    sqlx::query_as!(
+        SubscriptionRow,
+        "-- subscriptions.lock
+        select id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count,
+            billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end,
+            collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end,
+            cancelled_at, cancellation_reason, status, created_at, updated_at
+        from subscriptions
+        where environment_id = $1 and id = $2 and status = 'published'
+        for update",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(tx)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
+/// Writes what `subscription` says of its cancellation. False when the row was not `from` any more.
+pub async fn mark_cancellation(
+    tx: &mut Tx,
+    scope: Scope,
+    subscription: &Subscription,
+    from: SubscriptionStatus,
+) -> Result<bool, db::Error> {
+    let done = sqlx::query!(
+        "-- subscriptions.mark_cancellation
+        update subscriptions
+        set subscription_status = $4, cancel_at = $5, cancel_at_period_end = $6, cancelled_at = $7,
+            cancellation_reason = $8, version = $9, updated_at = $10
+        where environment_id = $1 and id = $2 and subscription_status = $3 and status = 'published'",
+        Uuid::from(scope.environment),
+        Uuid::from(subscription.id),
+        from.as_str(),
+        subscription.subscription_status.as_str(),
+        subscription.cancel_at,
+        subscription.cancel_at_period_end,
+        subscription.cancelled_at,
+        subscription.cancellation_reason,
+        subscription.version,
+        subscription.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Whether a planned end has come for any subscription.
+pub async fn is_cancellation_due_any_scope(pool: &Pool, now: DateTime<Utc>) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
+        r#"-- subscriptions.is_cancellation_due_any_scope
+        select exists (
+            select from subscriptions where cancel_at is not null and cancelled_at is null and cancel_at <= $1
+        ) as "due!""#,
+        now,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Ends up to `limit` subscriptions whose planned end has come, as of that moment; how many. Those that
+/// somebody else is at are left to them.
+pub async fn mark_due_cancelled_any_scope(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64, db::Error> {
+    let done = sqlx::query!(
+        "-- subscriptions.mark_due_cancelled_any_scope
+        with due as (
+            select environment_id, id
+            from subscriptions
+            where cancel_at is not null and cancelled_at is null and cancel_at <= $1
+            order by cancel_at
+            limit $2
+            for update skip locked
+        )
+        update subscriptions s
+        set subscription_status = 'cancelled', cancelled_at = s.cancel_at, version = s.version + 1, updated_at = $1
+        from due d
+        where s.environment_id = d.environment_id and s.id = d.id and s.cancelled_at is null",
+        now,
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The session that drafted a subscription.
+pub async fn find_session(pool: &Pool, scope: Scope, id: SubscriptionId) -> Result<Option<Uuid>, db::Error> {
+    sqlx::query_scalar!(
+        "-- subscriptions.find_session
+        select id from checkout_sessions where environment_id = $1 and subscription_id = $2",
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
 /// What a search of subscriptions names; absent parts match everything.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wanted {
     pub ids: Option<Vec<Uuid>>,
     pub customer_id: Option<Vec<Uuid>>,
@@ -119,7 +232,8 @@ pub async fn search(
         "subscriptions.search",
         "id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count, \
          billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end, \
-         collection_method, lookup_key, metadata, version, activated_at, status, created_at, updated_at",
+         collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end, \
+         cancelled_at, cancellation_reason, status, created_at, updated_at",
         "subscriptions",
         scope.environment,
     )
@@ -131,7 +245,8 @@ pub async fn search(
     .any_of("subscription_status", wanted.statuses.map(statuses))
     .any_of("billing_period", wanted.billing_periods.map(periods))
     .compare("start_date <=", wanted.active_at)
-    .compare("coalesce(end_date, 'infinity') >", wanted.active_at)
+    // `least` passes over nulls.
+    .compare("coalesce(least(end_date, cancelled_at), 'infinity') >", wanted.active_at)
     .fetch::<SubscriptionRow>(pool, criteria)
     .await?
     .try_map(TryInto::try_into)

@@ -27,6 +27,16 @@ crate::define_terms! {
         /// Waits for its checkout to be paid.
         Draft = "draft",
     }
+
+    /// When a cancelled subscription ends.
+    CancellationType {
+        /// Now, or on a day that has passed.
+        Immediate = "immediate",
+        /// With the period that is paid for.
+        EndOfPeriod = "end_of_period",
+        /// On a day that the merchant names.
+        ScheduledDate = "scheduled_date",
+    }
 }
 
 /// A subscription.
@@ -68,6 +78,14 @@ pub struct Subscription {
     pub version: i32,
     /// When its checkout was paid.
     pub activated_at: Option<DateTime<Utc>>,
+    /// When it is to end, or ended as planned.
+    pub cancel_at: Option<DateTime<Utc>>,
+    /// Whether that is the end of the period rather than a date that the merchant named.
+    pub cancel_at_period_end: bool,
+    /// From when on it counts as ended.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// Why, in the merchant's words.
+    pub cancellation_reason: Option<String>,
     /// The row's own life; archived when its checkout ended unpaid.
     pub status: RowStatus,
     /// When it was made.

@@ -32,6 +32,8 @@ pub struct Embed {
 pub struct SubscriptionResponse {
     id: SubscriptionId,
     customer_id: CustomerId,
+    /// Who pays: the customer itself.
+    invoicing_customer_id: CustomerId,
     plan_id: PlanId,
     subscription_status: SubscriptionStatus,
     currency: String,
@@ -45,7 +47,12 @@ pub struct SubscriptionResponse {
     current_period_start: DateTime<Utc>,
     current_period_end: DateTime<Utc>,
     activated_at: Option<DateTime<Utc>>,
+    cancel_at: Option<DateTime<Utc>>,
     cancel_at_period_end: bool,
+    cancelled_at: Option<DateTime<Utc>>,
+    cancellation_reason: Option<String>,
+    proration_behavior: &'static str,
+    pause_status: &'static str,
     collection_method: String,
     subscription_type: &'static str,
     timezone: String,
@@ -164,7 +171,7 @@ fn distinct<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 impl SubscriptionResponse {
-    pub fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
+    pub(super) fn new(caller: Caller, subscription: Subscription, embedded: &mut Embedded) -> Self {
         let lines = embedded.lines.as_mut().map(|lines| lines.remove(&subscription.id).unwrap_or_default());
         let line_items = lines.map(|lines| {
             let line = |line| LineResponse::new(caller, &subscription, line, &embedded.prices);
@@ -173,6 +180,7 @@ impl SubscriptionResponse {
         Self {
             id: subscription.id,
             customer_id: subscription.customer,
+            invoicing_customer_id: subscription.customer,
             plan_id: subscription.plan,
             subscription_status: subscription.subscription_status,
             currency: subscription.currency.lower(),
@@ -186,7 +194,12 @@ impl SubscriptionResponse {
             current_period_start: subscription.current_period_start,
             current_period_end: subscription.current_period_end,
             activated_at: subscription.activated_at,
-            cancel_at_period_end: false,
+            cancel_at: subscription.cancel_at,
+            cancel_at_period_end: subscription.cancel_at_period_end,
+            cancelled_at: subscription.cancelled_at,
+            cancellation_reason: subscription.cancellation_reason,
+            proration_behavior: "none",
+            pause_status: "none",
             collection_method: subscription.collection_method,
             subscription_type: "standalone",
             timezone: subscription.timezone,

@@ -17,6 +17,7 @@ pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(drive(reserved.clone(), crate::checkout::CheckSessions, shutdown.clone()));
     tasks.spawn(drive(reserved.clone(), crate::inbox::DriveInbox, shutdown.clone()));
     tasks.spawn(drive(reserved, crate::payments::SendRefunds, shutdown.clone()));
+    tasks.spawn(drive(app.clone(), crate::subscriptions::CancelDue, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::inbox::Sweep, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Prune, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::http::SweepIdempotencyKeys, shutdown.clone()));
@@ -30,6 +31,7 @@ pub async fn drain_all(app: &App) -> anyhow::Result<usize> {
     loop {
         let mut done = drain(app, &crate::checkout::CheckSessions).await?;
         done += drain(app, &crate::inbox::DriveInbox).await?;
+        done += drain(app, &crate::subscriptions::CancelDue).await?;
         done += drain(app, &crate::inbox::Sweep).await?;
         done += drain(app, &crate::payments::SendRefunds).await?;
         done += drain(app, &crate::webhooks::Prune).await?;

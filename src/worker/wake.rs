@@ -18,6 +18,8 @@ pub enum Work {
     Replays,
     /// Refunds to send.
     Refunds,
+    /// Subscriptions whose planned end has come.
+    Cancellations,
     /// Old rows to remove.
     Sweep,
 }
@@ -30,6 +32,7 @@ pub struct Wake {
     deliveries: Notify,
     replays: Notify,
     refunds: Notify,
+    cancellations: Notify,
     sweep: Notify,
     session_ended: Notify,
     stopping: CancellationToken,
@@ -43,6 +46,7 @@ impl Wake {
             Work::Deliveries => &self.deliveries,
             Work::Replays => &self.replays,
             Work::Refunds => &self.refunds,
+            Work::Cancellations => &self.cancellations,
             Work::Sweep => &self.sweep,
         }
     }

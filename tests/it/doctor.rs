@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Merchant, Receiver, TestApp};
 
-/// Two completed sessions, one of them paid twice; one expired and paid late; all refunds made, everything told to an
+/// Two completed sessions, one of them paid twice and the other one's subscription cancelled; one expired and paid late; all refunds made, everything told to an
 /// endpoint that failed once.
 async fn lived_in(app: &TestApp) -> (Merchant, Receiver, Value) {
     let merchant = app.merchant().await;
@@ -20,6 +20,9 @@ async fn lived_in(app: &TestApp) -> (Merchant, Receiver, Value) {
         (merchant.session().await, merchant.session().await, merchant.session().await);
     app.pay_and_settle(&paid).await;
     app.pay_and_settle(&other).await;
+    let subscription = other["checkout_subscription_id"].as_str().unwrap();
+    let cancel = format!("/v1/subscriptions/{subscription}/cancel");
+    merchant.post(&cancel, json!({"cancellation_type": "immediate"})).await.expect(200);
     app.pay_late(&paid).await;
     app.advance(TimeDelta::minutes(16)).await;
     app.pay_late(&unpaid).await;
@@ -36,6 +39,9 @@ const DAMAGES: &[(&str, &str)] = &[
     ("I1", "update refunds set session_id = gen_random_uuid()"),
     ("I2", "update subscriptions set subscription_status = 'draft' where subscription_status = 'active'"),
     ("I2", "update subscriptions set subscription_status = 'active' where subscription_status = 'draft'"),
+    ("I2", "update subscriptions set subscription_status = 'paused' where subscription_status = 'active'"),
+    ("I2", "update subscriptions set subscription_status = 'paused' where subscription_status = 'draft'"),
+    ("I2", "update subscriptions set subscription_status = 'cancelled', cancelled_at = created_at where subscription_status = 'draft'"),
     ("I2", "update invoices set invoice_status = 'DRAFT' where invoice_status = 'FINALIZED'"),
     ("I2", "update invoices set payment_status = 'PENDING' where payment_status = 'SUCCEEDED'"),
     ("I2", "update invoices set amount_paid_minor = 1 where payment_status = 'SUCCEEDED'"),
@@ -84,7 +90,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("I11", "update invoices set status = 'archived' where invoice_status = 'FINALIZED'"),
     ("I11", "update payments set status = 'archived' where payment_status = 'SUCCEEDED'"),
     ("I11", "update subscriptions set status = 'published'"),
-    ("I11", "update subscriptions set status = 'published', subscription_status = 'active'; update invoices set status = 'published';
+    ("I11", "update subscriptions set status = 'published', subscription_status = 'active', cancelled_at = null; update invoices set status = 'published';
         update payments set status = 'published';
         update checkout_sessions set checkout_status = 'pending', completed_at = null"),
     ("I11", "delete from invoices"),
@@ -118,6 +124,16 @@ const DAMAGES: &[(&str, &str)] = &[
     ("I24", "update refunds set amount_minor = amount_minor + 1"),
     ("I24", "update refunds set currency = 'usd'"),
     ("I24", "alter table refunds drop constraint refunds_send_within_amount; update refunds set send_minor = amount_minor + 1"),
+    ("cancellations", "alter table subscriptions drop constraint subscriptions_cancelled_at_set;
+        update subscriptions set subscription_status = 'cancelled' where subscription_status = 'active'"),
+    ("cancellations", "alter table subscriptions drop constraint subscriptions_cancelled_at_set;
+        update subscriptions set cancelled_at = updated_at where subscription_status = 'active'"),
+    ("cancellations", "update subscriptions set subscription_status = 'cancelled', cancelled_at = updated_at where subscription_status = 'draft'"),
+    ("cancellations", "update subscriptions set cancel_at = updated_at where subscription_status = 'draft'"),
+    ("cancellations", "update subscriptions set cancel_at = updated_at + interval '1 day' where subscription_status = 'cancelled'"),
+    ("cancellations", "update subscriptions set cancelled_at = updated_at + interval '1 day' where subscription_status = 'cancelled'"),
+    ("cancellations", "update subscriptions set cancel_at_period_end = true where subscription_status = 'active'"),
+    ("cancellations", "update subscriptions set status = 'archived' where subscription_status = 'cancelled'"),
     ("invoices", "update invoice_counters set last_number = last_number + 1"),
     ("invoices", "delete from invoice_counters"),
     ("invoices", "update invoices set invoice_number = 'INV-202611-00009' where invoice_number like '%2'"),
@@ -129,6 +145,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ("links.closing", "update checkout_sessions set link_state = 'closing', updated_at = '2020-01-01'"),
     ("sessions.unwatched", "update checkout_sessions set checkout_status = 'pending', completed_at = null, check_at = null"),
     ("sessions.unwatched", "update checkout_sessions set link_state = 'closing', check_at = null"),
+    ("cancellations.due", "update subscriptions set cancel_at = '2020-01-01' where subscription_status = 'active'"),
     ("inbox.parked", "update inbox set inbox_status = 'parked'"),
     ("events.order", "update events set xact_id = xact_id + 1000000"),
     ("deliveries.due", "update deliveries set delivery_status = 'pending', next_attempt_at = '2020-01-01'"),

@@ -34,6 +34,8 @@ pub struct RefundResponse {
     gateway_idempotency_token: RefundId,
     /// Requests to Razorpay so far.
     attempts: i32,
+    /// The compatible API's word for `attempts`.
+    attempt: i32,
     next_attempt_at: Option<DateTime<Utc>>,
     failure_reason: Option<String>,
     initiated_at: Option<DateTime<Utc>>,
@@ -69,6 +71,7 @@ impl RefundResponse {
             gateway_refund_id: refund.gateway_refund_id.clone(),
             gateway_idempotency_token: refund.idempotency_key,
             attempts: refund.attempt_count,
+            attempt: refund.attempt_count,
             next_attempt_at: refund.status.is_open().then_some(refund.next_attempt_at),
             failure_reason: refund.last_error.clone(),
             initiated_at: refund.initiated_at,

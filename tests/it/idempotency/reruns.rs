@@ -211,6 +211,23 @@ async fn a_resend_and_a_retried_refund_that_ran_twice_happen_once() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_an_earlier_run_cancelled_is_answered_as_cancelled() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay_and_settle(&session).await;
+    let cancel =
+        format!("/v1/subscriptions/{}/cancel", session["checkout_subscription_id"].as_str().unwrap());
+    let request = json!({"cancellation_type": "immediate"});
+    let first = send(merchant.keyed("c", &cancel, Some(&request))).await.expect(200);
+    let again = run_again(&app, &merchant, "c", &cancel, Some(&request)).await.expect(200);
+    assert_eq!(again, first);
+    // Under a key of its own it is another request, which comes too late.
+    send(merchant.keyed("d", &cancel, Some(&request))).await.expect_error(400, "invalid_operation");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_session_is_found_again_whatever_became_of_it_and_of_its_plan() {
     let app = TestApp::start().await;
     let merchant = app.merchant().await;

@@ -1,6 +1,7 @@
 //! Every answer in every scenario is one that the description of the API has: its status, and its body by the schema.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{LazyLock, Mutex},
 };
@@ -55,13 +56,18 @@ pub fn check(method: &Method, path: &str, reply: &Reply) {
 pub fn find(method: &Method, path: &str) -> Option<(&'static str, &'static Value)> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let fits = paths.iter().filter(|(template, _)| matches(template, path));
-    let (template, item) = fits.min_by_key(|(template, _)| template.matches('{').count())?;
+    let (template, item) =
+        fits.min_by_key(|(template, _)| (template.matches('{').count(), Reverse(template.len())))?;
     let operation = item.get(method.as_str().to_ascii_lowercase())?;
     Some((template, operation))
 }
 
 fn matches(template: &str, path: &str) -> bool {
-    // The one parameter that may hold slashes.
+    // The one parameter that may hold slashes, and what may follow it.
+    if let Some(prefix) = template.strip_suffix("{external_id}/subscriptions") {
+        let name = path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix("/subscriptions"));
+        return name.is_some_and(|name| !name.is_empty());
+    }
     if let Some(prefix) = template.strip_suffix("{external_id}") {
         return path.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
     }
