@@ -20,15 +20,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 TABLE = ROOT / "src/http/unsupported.txt"
 PAGE = ROOT / "docs/compatibility.md"
 
-# Operations that have no route yet. Must be empty.
-MISSING = """
-    customers.get_subscriptions_for_customer invoices.update_invoice invoices.finalize_invoice
-    invoices.update_invoice_payment_status invoices.void_invoice integrations.get_integration_config
-    payments.update_payment payments.process_payment secrets.list_api_keys secrets.create_api_key
-    secrets.delete_api_key subscriptions.activate_subscription subscriptions.cancel_subscription
-    subscriptions.get_subscription_v2 users.get_user_info
-""".split()
-
 
 @dataclass(frozen=True)
 class Operation:

@@ -9,7 +9,7 @@ use super::{CancellationType, Subscription, SubscriptionId, SubscriptionStatus, 
 use crate::{
     app::App,
     db,
-    http::{ApiError, Named},
+    http::{ApiError, Named, Reserved},
     tenancy::Scope,
 };
 
@@ -33,7 +33,8 @@ pub struct Cancellation {
     pub processed_at: DateTime<Utc>,
 }
 
-/// Ends a subscription, or plans its end. The last wish counts; the same one again changes nothing.
+/// Ends a subscription, or plans its end. The last wish counts; the same one again changes nothing, and of several runs
+/// of the same request one has an effect.
 ///
 /// # Errors
 /// 404 unknown or archived; 400 `invalid_operation` for a draft, which its checkout decides about, and for one that is
@@ -43,6 +44,7 @@ pub async fn cancel(
     scope: Scope,
     id: SubscriptionId,
     wish: Wish,
+    reserved: Reserved,
 ) -> Result<Cancellation, ApiError> {
     draft::refuse_draft(app, scope, id, "it has not started").await?;
     let now = app.clock.now();
@@ -51,6 +53,12 @@ pub async fn cancel(
         Box::pin(async move {
             let locked = store::lock(tx, scope, id).await?;
             let before = locked.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;
+            if let Some(cancelled_at) =
+                before.cancelled_at.filter(|_| reserved.may_have_made(before.updated_at))
+            {
+                let processed_at = before.updated_at;
+                return Ok(Cancellation { subscription: before, effective_at: cancelled_at, processed_at });
+            }
             let (after, effective_at) = cancelled(&before, &wish, now)?;
             if is_other(&before, &after) {
                 let from = before.subscription_status;

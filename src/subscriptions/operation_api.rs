@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        ApiError, Body, Caller, IdPath, Violations, check_length,
+        ApiError, Body, Caller, IdPath, Reserved, Violations, check_length,
         openapi::{ApiRouter, doc, post_with},
         optional_time, parse_time,
     },
@@ -141,11 +141,12 @@ async fn cancel(
     caller: Caller,
     State(app): State<App>,
     IdPath(id): IdPath<SubscriptionId>,
+    reserved: Reserved,
     Body(request): Body<CancelRequest>,
 ) -> Result<Json<CancelResponse>, ApiError> {
     let wish = request.parse(app.clock.now())?;
     let kind = wish.kind;
-    let done = cancel::cancel(&app, caller.scope, id, wish).await?;
+    let done = cancel::cancel(&app, caller.scope, id, wish, reserved).await?;
     Ok(Json(CancelResponse::new(kind, done)))
 }
 

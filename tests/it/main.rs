@@ -50,6 +50,7 @@ mod settle;
 mod shutdown;
 mod subscription_operations;
 mod support;
+mod tenancy_matrix;
 mod trigger;
 mod unsupported;
 mod webhook_endpoints;
