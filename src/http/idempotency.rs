@@ -6,12 +6,13 @@
 //!
 //! # A new POST route
 //!
-//! Put it below [`once`]'s layer, and see to it that it may run again after it stopped anywhere. If it makes an object,
-//! take [`Reserved`] and wrap the making in [`Reserved::once`]: `reserved.once(&app.ids, |id| find(…, id), |id|
-//! create(…, id, …))`. Everything that a later run could judge differently (dates against now, names that may be archived
-//! meanwhile) belongs into `make`. An object whose secret is stored as a hash only is given a new secret by `find`: nobody
-//! has seen the old one, because its answer was never sent. If it changes an object, and doing so twice is not the same as
-//! once, ask [`Reserved::may_have_made`] with the time of the object's last change, and answer with the object as it is.
+//! Put it below [`once`]'s layer, refuse (4xx) before anything is written, and see to it that it may run again after it
+//! stopped anywhere. If it makes an object, take [`Reserved`] and wrap the making in [`Reserved::once`]:
+//! `reserved.once(&app.ids, |id| find(…, id), |id| create(…, id, …))`. Everything that a later run could judge differently
+//! (dates against now, names that may be archived meanwhile) belongs into the second. An object whose secret is stored as
+//! a hash only is given a new secret by a later run: nobody has seen the old one, because its answer was never sent (see
+//! `tenancy::key::create`). If it changes an object, and doing so twice is not the same as once, ask
+//! [`Reserved::may_have_made`] with the time of the object's last change, and answer with the object as it is.
 
 mod reserved;
 mod store;
@@ -36,7 +37,7 @@ pub use reserved::Reserved;
 pub use sweep::SweepIdempotencyKeys;
 
 use self::store::{Answer, Claim, Found, Held};
-use super::{ApiError, Caller, extract::BODY_LIMIT_BYTES, read_body};
+use super::{ApiError, Caller, extract::BODY_LIMIT_BYTES, layers::REQUEST_TIMEOUT, read_body};
 use crate::{
     app::App,
     kit::{checkpoint, secret::Place},
@@ -50,6 +51,7 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const KEPT: TimeDelta = TimeDelta::days(7);
 /// Longer than a request is waited for. One that dies holds its key for this long.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
+const _: () = assert!(LEASE.num_seconds() > REQUEST_TIMEOUT.as_secs().cast_signed());
 /// A longer answer, which only a search has, is not kept: the request runs again.
 const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
 

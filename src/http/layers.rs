@@ -17,7 +17,7 @@ use super::ApiError;
 
 /// A request that takes longer is answered 503; its work goes on to its end. Longer than the longest
 /// `?wait=` and than the provider's budget.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

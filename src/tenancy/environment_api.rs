@@ -9,7 +9,7 @@ use super::{Environment, EnvironmentId, Mode, Scope, environment, environment_st
 use crate::{
     app::App,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Named, Query, Violations, check_name,
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Reserved, Violations, check_name,
         openapi::{ApiRouter, doc, get_with},
         page,
     },
@@ -141,12 +141,13 @@ fn scope_of(caller: Caller, environment: EnvironmentId) -> Scope {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateEnvironmentRequest>,
 ) -> Result<Created<CreatedEnvironmentResponse>, ApiError> {
     let mut violations = Violations::default();
     check_name(&mut violations, "name", Some(&request.name), 255);
     violations.finish()?;
-    let scope = scope_of(caller, app.ids.next());
+    let scope = scope_of(caller, reserved.id(&app.ids));
     let mode = request.environment_type.mode();
     let (environment, api_key) = environment::create(&app, caller.mode, scope, request.name, mode).await?;
     tracing::info!(new_environment.id = %scope.environment, actor.id = %caller.key, "an environment was made");

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     db::RowStatus,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Query, Violations, check_name,
+        ApiError, Body, Caller, Created, IdPath, Query, Reserved, Violations, check_name,
         openapi::{ApiRouter, delete_with, doc, get_with},
         optional_time, page,
     },
@@ -124,6 +124,7 @@ struct CreatedKeyResponse {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    reserved: Reserved,
     Body(request): Body<CreateKeyRequest>,
 ) -> Result<Created<CreatedKeyResponse>, ApiError> {
     let mut violations = Violations::default();
@@ -136,10 +137,12 @@ async fn create(
         KeyType::Integration => violations.add("type", "integration is not supported; use private_key"),
     }
     let is_ahead = request.expires_at.is_none_or(|expires_at| expires_at > app.clock.now());
+    // It was, when the same request ran before.
+    let is_ahead = is_ahead || reserved.is_later();
     violations.require(is_ahead, "expires_at", "must be in the future");
     violations.require(request.service_account_id.is_none(), "service_account_id", "is not supported");
     violations.finish()?;
-    let (id, name) = (app.ids.next(), request.name);
+    let (id, name) = (reserved.id(&app.ids), request.name);
     let (key, api_key) = key::create(&app, caller.scope, caller.mode, id, name, request.expires_at).await?;
     tracing::info!(key.id = %id, actor.id = %caller.key, "an API key was made");
     Ok(Created(CreatedKeyResponse { secret: KeyResponse::new(caller, key), api_key }))

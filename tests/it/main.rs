@@ -50,5 +50,6 @@ mod settle;
 mod shutdown;
 mod subscription_operations;
 mod support;
+mod tenancy_matrix;
 mod trigger;
 mod webhook_endpoints;

@@ -5,15 +5,11 @@ use std::collections::HashSet;
 use axum::http::Method;
 use serde_json::Value;
 
-use crate::support::{TestApp, described::DOCUMENT, send};
-
-fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
-    let paths = DOCUMENT["paths"].as_object().unwrap();
-    paths.iter().flat_map(|(path, item)| {
-        let operations = item.as_object().unwrap().iter();
-        operations.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
-    })
-}
+use crate::support::{
+    TestApp,
+    described::{DOCUMENT, operations},
+    send,
+};
 
 #[test]
 fn the_committed_copy_is_what_the_service_says() {

@@ -124,6 +124,34 @@ async fn what_an_earlier_run_made_is_answered_and_not_made_again() {
     app.finish().await;
 }
 
+/// Only a hash of a key is kept: what cannot be answered again is replaced, and nobody saw the first.
+#[tokio::test]
+async fn a_key_that_nobody_saw_is_replaced_and_not_made_again() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    for (path, body, id) in [
+        ("/v1/secrets/api/keys", json!({"name": "Backend", "type": "private_key"}), "/secret/id"),
+        ("/v1/environments", json!({"name": "Staging", "type": "development"}), "/id"),
+    ] {
+        let first = merchant.post_keyed(path, path, &body).await.expect(201);
+        let rows = app.row_counts().await;
+        let reply = run_again(&app, &merchant, path, path, Some(&body)).await;
+        let replayed = merchant.post_keyed(path, path, &body).await;
+        assert_eq!((&replayed.text, is_replay(&replayed)), (&reply.text, true), "{path}");
+        let second = reply.expect(201);
+        assert_eq!(app.row_counts().await, rows, "{path}");
+        assert_eq!(first.pointer(id), second.pointer(id), "{path}");
+        assert_ne!(first["api_key"], second["api_key"], "{path}");
+        for (made, status) in [(&first, 401), (&second, 200)] {
+            let api_key = made["api_key"].as_str().unwrap().to_owned();
+            app.add_canary(&api_key);
+            let caller = Merchant { api_key, ..merchant.clone() };
+            assert_eq!(caller.get("/v1/users/me").await.status, status, "{path}");
+        }
+    }
+    app.finish().await;
+}
+
 /// A second rotation would silence the secret that the receiver still has.
 #[tokio::test]
 async fn a_rotation_that_ran_twice_rotated_once() {

@@ -142,6 +142,12 @@ impl TestApp {
     /// A new tenant's test environment, connected to the sandbox, its webhook registered there.
     pub async fn merchant(&self) -> Merchant {
         let (test, _) = self.merchant_pair().await;
+        self.connect(&test).await;
+        test
+    }
+
+    /// Connects an environment to an account of its own at the sandbox, which posts webhooks to it.
+    pub async fn connect(&self, test: &Merchant) {
         let number = self.accounts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let key_id = format!("rzp_test_{number:014}");
         let url =
@@ -150,7 +156,6 @@ impl TestApp {
             .put_account(Account::new(&key_id, KEY_SECRET).with_webhook(&url, WEBHOOK_SECRET))
             .unwrap();
         test.post("/v1/connections", connection(&key_id)).await.expect(201);
-        test
     }
 
     /// A new tenant's test and live environments, without connections.

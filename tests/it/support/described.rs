@@ -19,6 +19,15 @@ pub static DOCUMENT: LazyLock<Value> =
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Option<&'static Validator>>>> =
     LazyLock::new(Mutex::default);
 
+/// Every operation: its path, its method in lower case, and what is said of it.
+pub fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
+    let paths = DOCUMENT["paths"].as_object().unwrap();
+    paths.iter().flat_map(|(path, item)| {
+        let operations = item.as_object().unwrap().iter();
+        operations.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    })
+}
+
 /// Panics when the answer is not described.
 #[track_caller]
 pub fn check(method: &Method, path: &str, reply: &Reply) {
