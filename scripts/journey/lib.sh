@@ -36,7 +36,8 @@ begin() {
 
 # build: the program; sets target and binary
 build() {
-    cargo build --locked --quiet
+    # As `cargo test` builds it: by itself it has fewer features of its dependencies, and all would be built again.
+    cargo build --locked --quiet --test it
     target=${CARGO_TARGET_DIR:-target}
     target=$(cd "$target" && pwd)
     binary=$target/debug/checkoutd
