@@ -32,10 +32,19 @@ use crate::{
 /// Routes under `/v1`.
 pub fn router() -> ApiRouter<App> {
     let unknown = [(404, "no such customer")];
+    let unknown_or_unsupported =
+        [unknown[0], (501, "the path ends in /entitlements, which are not supported")];
     ApiRouter::new()
         .api_route(
             "/customers/external/{*external_id}",
-            get_with(read, doc("get_customer_by_external_id", "Get a customer by its external id", &unknown)),
+            get_with(
+                read,
+                doc(
+                    "get_customer_by_external_id",
+                    "Get a customer by its external id",
+                    &unknown_or_unsupported,
+                ),
+            ),
         )
         .api_route_docs(
             "/customers/external/{external_id}/subscriptions",

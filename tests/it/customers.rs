@@ -340,7 +340,7 @@ async fn customers_are_searched_filtered_sorted_and_paged() {
         (json!({"limit": 0}), "limit"),
         (json!({"limit": "many"}), "limit"),
         (json!({"offset": -1}), "offset"),
-        (json!({"status": "deleted"}), "status"),
+        (json!({"status": "gone"}), "status"),
         (json!({"sort": [{"field": "password", "direction": "asc"}]}), "sort[0].field"),
         (
             json!({"filters": [{"field": "timezone", "operator": "eq", "value": {"string": "x"}}]}),

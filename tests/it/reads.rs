@@ -650,7 +650,7 @@ async fn wrong_filters_are_400_and_named() {
         (json!("offset=-1"), "offset"),
         (json!("order=down"), "order"),
         (json!("sort=amount%20desc"), "sort"),
-        (json!("status=deleted"), "status"),
+        (json!("status=gone"), "status"),
         (json!("gateway_payment_id=%00"), "query"),
     ];
     let cases = subscriptions.into_iter().map(|case| (LISTS[0], case));
