@@ -132,7 +132,7 @@ async fn create(
     match request.key_type {
         KeyType::PrivateKey => {}
         KeyType::PublishableKey => {
-            violations.add("type", "publishable_key is not supported; use private_key")
+            violations.add("type", "publishable_key is not supported; use private_key");
         }
         KeyType::Integration => violations.add("type", "integration is not supported; use private_key"),
     }
