@@ -204,6 +204,14 @@ fn polish_query(parameter: &mut Value) {
     // The parameter has it already.
     schema.remove("description");
     schema.remove("default");
+    take_null_away(schema);
+    if schema.get("type").is_some_and(|name| name == "array") {
+        parameter["explode"] = json!(false);
+    }
+}
+
+/// Of a schema that may be null besides.
+fn take_null_away(schema: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = schema.get("type") {
         let first = types[0].clone();
         schema.insert("type".to_owned(), first);
@@ -211,8 +219,8 @@ fn polish_query(parameter: &mut Value) {
     if let Some(Value::Array(forms)) = schema.remove("anyOf") {
         schema.extend(forms[0].as_object().cloned().unwrap_or_default());
     }
-    if schema.get("type").is_some_and(|name| name == "array") {
-        parameter["explode"] = json!(false);
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.retain(|word| !word.is_null());
     }
 }
 
@@ -272,14 +280,7 @@ fn polish_schema(schema: &mut Value) {
     for name in required.iter().filter_map(Value::as_str) {
         let Some(member) = schema["properties"][name].as_object_mut() else { continue };
         member.remove("default");
-        if let Some(Value::Array(types)) = member.get_mut("type") {
-            types.retain(|one| one != "null");
-            let first = types[0].clone();
-            member.insert("type".to_owned(), first);
-        }
-        if let Some(Value::Array(forms)) = member.get_mut("anyOf") {
-            forms.retain(|form| form["type"] != "null");
-        }
+        take_null_away(member);
     }
     let words =
         schema["oneOf"].as_array().map(|forms| forms.iter().map(|form| form["const"].clone()).collect());
