@@ -55,7 +55,7 @@ for kind in "sessions GET /v1/checkout/sessions" "customers POST /v1/customers/s
     read -r name method path body <<<"$kind"
     total=$(made "$method" "$path" ${body:+"$body"})
     say "$total $name"
-    [ "$total" -gt 2 ] || fail "only $total $name"
+    [ "$total" -gt 0 ] || fail "no $name"
 done
 
 step "checkoutd dev ends on Ctrl-C"

@@ -18,15 +18,19 @@ def map_body(context, body):
         return body
     if isinstance(body.get("url"), str):
         body["url"] = on_this_machine(body["url"])
-    # No text by chance is the name of something that exists.
+    # No text by chance is the name of something that exists, or two dates in order: most requests are to go through.
     if isinstance(body.get("entity_id"), str):
         body["entity_id"] = PLAN
     configuration = body.get("configuration")
     wanted = configuration.get("create_subscription_params") if isinstance(configuration, dict) else None
-    if isinstance(wanted, dict) and isinstance(body.get("customer_external_id"), str):
+    if isinstance(wanted, dict) and isinstance(wanted.get("plan_id"), str) and DICE.random() < 0.8:
         body["customer_external_id"] = "user_12345"
-        if isinstance(wanted.get("plan_id"), str):
-            wanted.update(plan_id=PLAN, currency="INR")
+        for name in ("success_url", "failure_url", "cancel_url"):
+            if isinstance(body.get(name), str):
+                body[name] = "https://shop.example/" + name
+        for name in ("start_date", "end_date", "billing_period", "billing_period_count"):
+            wanted.pop(name, None)
+        wanted.update(plan_id=PLAN, currency="INR")
     return body
 
 
