@@ -43,8 +43,7 @@ pub fn router(app: App) -> Router {
             .route_layer(from_fn_with_state(gate.clone(), rate_limit::admit))
     };
     let unsupported = unsupported::router().route_layer(from_fn_with_state(gate.clone(), rate_limit::admit));
-    let (routes, _) = openapi::finish(described(guard));
-    let routes = routes
+    let routes = openapi::into_router(described(guard))
         // Not described: nobody is to generate a client for what is refused.
         .nest("/v1", unsupported)
         .merge(openapi::page::router())
@@ -81,9 +80,6 @@ fn described(guard: impl FnOnce(ApiRouter<App>) -> ApiRouter<App>) -> ApiRouter<
 /// The description of the API, as JSON: the same for every process of a version.
 pub fn document() -> Bytes {
     static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
-    let describe = || {
-        let (_, document) = openapi::finish(described(|keyed| keyed));
-        Bytes::from(format!("{document:#}"))
-    };
-    DOCUMENT.get_or_init(describe).clone()
+    let describe = || openapi::describe(described(|keyed| keyed));
+    DOCUMENT.get_or_init(|| format!("{:#}", describe()).into()).clone()
 }

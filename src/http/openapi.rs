@@ -197,10 +197,14 @@ pub fn begin() {
     });
 }
 
-/// The router of what is described, and the description.
-pub fn finish<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> (Router<S>, Value) {
+/// The router of what is described.
+pub fn into_router<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> Router<S> {
+    routes.finish_api(&mut OpenApi::default())
+}
+
+/// The description of the routes.
+pub fn describe<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> Value {
     let mut api = OpenApi::default();
-    let router = routes.finish_api(&mut api);
-    let described = serde_json::to_value(api).expect("an OpenAPI document is JSON: its keys are strings");
-    (router, polish::polish(described))
+    let _ = routes.finish_api(&mut api);
+    polish::polish(serde_json::to_value(api).expect("an OpenAPI document is JSON: its keys are strings"))
 }
