@@ -39,7 +39,10 @@ pub fn router() -> ApiRouter<App> {
             "/connections/{id}",
             get_with(read, doc("get_connection", "Get a connection", &[]))
                 .put_with(update, doc("update_connection", "Update a connection", &[]))
-                .delete_with(delete, doc("delete_connection", "Archive a connection; open sessions keep it", &[])),
+                .delete_with(
+                    delete,
+                    doc("delete_connection", "Archive a connection; open sessions keep it", &[]),
+                ),
         )
 }
 
