@@ -55,8 +55,12 @@ const TAKEN: &str = "another plan has the lookup key";
 #[schemars(rename = "UpdatePlanRequest")]
 #[serde(default)]
 struct PlanRequest {
+    #[schemars(length(min = 1, max = 255))]
     name: Option<String>,
+    #[schemars(length(max = 2000))]
     description: Option<String>,
+    /// Another name for the plan, which sessions may use.
+    #[schemars(length(max = 255))]
     lookup_key: Option<String>,
     display_order: Option<i64>,
     #[schemars(with = "Option<Metadata>")]
@@ -120,11 +124,7 @@ impl PlanResponse {
     }
 }
 
-/// The body of a create.
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(transparent, rename = "CreatePlanRequest", extend("required" = ["name"]))]
-struct CreateRequest(PlanRequest);
+crate::define_create_request!(CreateRequest(PlanRequest), "CreatePlanRequest", ["name"]);
 
 async fn create(
     caller: Caller,

@@ -31,29 +31,46 @@ const MAX_TRIAL_DAYS: i32 = 3650;
 )]
 #[serde(default)]
 pub struct CreateRequest {
+    /// `PLAN`
+    #[schemars(extend("enum" = ["PLAN"]))]
     entity_type: Option<String>,
+    /// The plan's id.
     entity_id: Option<String>,
+    /// `FIXED`
+    #[schemars(extend("enum" = ["FIXED"]))]
     r#type: Option<String>,
     billing_period: Option<BillingPeriod>,
+    /// 1, if not given.
+    #[schemars(range(min = 0, max = 1000))]
     billing_period_count: Option<i64>,
+    /// ISO 4217, any letter case.
+    #[schemars(length(equal = 3))]
     currency: Option<String>,
     invoice_cadence: Option<InvoiceCadence>,
+    #[schemars(range(min = 1))]
     min_quantity: Option<i64>,
+    /// Stored; trials have no effect.
+    #[schemars(range(min = 0, max = 3650))]
     trial_period_days: Option<i64>,
     #[serde(deserialize_with = "optional_time")]
     start_date: Option<DateTime<Utc>>,
     #[serde(deserialize_with = "optional_time")]
     end_date: Option<DateTime<Utc>>,
     billing_model: Option<BillingModel>,
+    /// Decimal string of major units; needed by `FLAT_FEE` and `PACKAGE`.
     amount: Option<String>,
     tiers: Option<Vec<TierRequest>>,
     tier_mode: Option<TierMode>,
     transform_quantity: Option<TransformQuantity>,
     price_unit_type: Option<String>,
     price_unit_config: Option<Value>,
+    #[schemars(length(max = 255))]
     display_name: Option<String>,
+    #[schemars(length(max = 2000))]
     description: Option<String>,
+    #[schemars(length(max = 255))]
     lookup_key: Option<String>,
+    #[schemars(length(max = 255))]
     group_id: Option<String>,
     #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,
@@ -65,6 +82,7 @@ pub struct CreateRequest {
 #[serde(default)]
 pub struct UpdateRequest {
     billing_model: Option<BillingModel>,
+    /// Decimal string of major units; needed by `FLAT_FEE` and `PACKAGE`.
     amount: Option<String>,
     tiers: Option<Vec<TierRequest>>,
     tier_mode: Option<TierMode>,
@@ -75,9 +93,13 @@ pub struct UpdateRequest {
     price_unit_tiers: Option<Value>,
     #[serde(deserialize_with = "optional_time")]
     effective_from: Option<DateTime<Utc>>,
+    #[schemars(length(max = 255))]
     display_name: Option<String>,
+    #[schemars(length(max = 2000))]
     description: Option<String>,
+    #[schemars(length(max = 255))]
     lookup_key: Option<String>,
+    #[schemars(length(max = 255))]
     group_id: Option<String>,
     #[schemars(with = "Option<Metadata>")]
     metadata: Option<Map<String, Value>>,

@@ -90,8 +90,10 @@ impl Session {
 pub struct SessionResponse {
     id: SessionId,
     customer_id: CustomerId,
+    #[schemars(extend("enum" = ["create_subscription"]))]
     action: String,
     checkout_status: Status,
+    #[schemars(extend("enum" = ["razorpay"]))]
     payment_provider: String,
     checkout_invoice_id: InvoiceId,
     checkout_payment_id: PaymentId,
@@ -129,6 +131,7 @@ pub struct SessionResponse {
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct PaymentAction {
+    #[schemars(extend("enum" = ["payment_link"]))]
     r#type: &'static str,
     url: String,
 }
@@ -137,7 +140,9 @@ struct PaymentAction {
 #[schemars(rename = "CheckoutPayment")]
 struct PaymentView {
     id: PaymentId,
+    #[schemars(with = "crate::invoices::PaymentStatus")]
     status: String,
+    #[schemars(extend("enum" = ["razorpay"]))]
     gateway: String,
 }
 

@@ -116,11 +116,11 @@ impl CustomerResponse {
     }
 }
 
-/// The body of a create.
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(transparent, rename = "CreateCustomerRequest", extend("required" = ["external_id", "name"]))]
-struct CreateRequest(CustomerRequest);
+crate::define_create_request!(
+    CreateRequest(CustomerRequest),
+    "CreateCustomerRequest",
+    ["external_id", "name"]
+);
 
 async fn create(
     caller: Caller,

@@ -19,23 +19,36 @@ const MAX_EMAIL: usize = 254;
 const MAX_CONTACT: usize = 20;
 const MAX_CONTACT_PERSONS: usize = 50;
 
-/// The body of a create and of an update.
+/// The members of a customer.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "UpdateCustomerRequest")]
 #[serde(default)]
 pub struct CustomerRequest {
+    #[schemars(length(min = 1, max = 255))]
     external_id: Option<String>,
+    #[schemars(length(min = 1, max = 255))]
     name: Option<String>,
+    #[schemars(length(max = 254))]
     email: Option<String>,
+    #[schemars(length(max = 20))]
     contact: Option<String>,
+    #[schemars(length(max = 255))]
     address_line1: Option<String>,
+    #[schemars(length(max = 255))]
     address_line2: Option<String>,
+    #[schemars(length(max = 100))]
     address_city: Option<String>,
+    #[schemars(length(max = 100))]
     address_state: Option<String>,
+    #[schemars(length(max = 20))]
     address_postal_code: Option<String>,
+    /// ISO 3166-1 alpha-2.
     address_country: Option<String>,
+    /// ISO 4217, any letter case.
     billing_currency: Option<String>,
     /// What the implementation guide calls `billing_currency`.
     currency: Option<String>,
+    /// An IANA name; `UTC` if not given.
     timezone: Option<String>,
     tax_treatment: Option<TaxTreatment>,
     contact_persons: Option<Vec<ContactPerson>>,

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     ApiError,
-    openapi::{refusal, require_key},
+    openapi::{add_header, refusal, require_key},
 };
 use crate::{
     app::App,
@@ -78,6 +78,11 @@ impl FromRequestParts<App> for Caller {
 impl OperationInput for Caller {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
         require_key(operation);
+        add_header(
+            operation,
+            "X-Environment-ID",
+            "The environment of the API key, to be sure; 403 if it is another.",
+        );
     }
 
     fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Response)> {

@@ -17,7 +17,7 @@
 pub mod page;
 mod polish;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 pub use aide::axum::{
     ApiRouter,
@@ -27,17 +27,68 @@ use aide::{
     OperationInput, OperationOutput,
     axum::routing::ApiMethodDocs,
     generate::{GenContext, in_context},
-    openapi::{MediaType, OpenApi, Operation, ReferenceOr, Response, SchemaObject, StatusCode},
+    openapi::{
+        HeaderStyle, MediaType, OpenApi, Operation, Parameter, ParameterData, ParameterSchemaOrContent,
+        ReferenceOr, Response, SchemaObject, StatusCode,
+    },
     transform::TransformOperation,
 };
 use axum::Router;
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 
 use super::error::ErrorResponse;
 
-/// A flat map of at most 50 pairs: keys of 1 to 40, values of at most 500 characters.
-pub type Metadata = BTreeMap<String, String>;
+/// Describes metadata: see [`metadata_violations`](super::metadata_violations).
+pub struct Metadata;
+
+impl JsonSchema for Metadata {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "The merchant's own pairs.",
+            "maxProperties": 50,
+            "propertyNames": {"minLength": 1, "maxLength": 40},
+            "additionalProperties": {"type": "string", "maxLength": 500},
+        })
+    }
+}
+
+/// The schema of a body that has the members of another one, `T`, and needs some of them.
+pub fn requiring<T: JsonSchema>(generator: &mut SchemaGenerator, members: &[&str]) -> Schema {
+    let mut schema = T::json_schema(generator);
+    schema.insert("required".to_owned(), members.into());
+    schema
+}
+
+/// Declares the body of a create that has the members of an update: `$name`, shown as `$shown`, needs `$required`.
+#[macro_export]
+macro_rules! define_create_request {
+    ($name:ident($members:ty), $shown:literal, $required:expr) => {
+        /// The body of a create.
+        #[derive(serde::Deserialize)]
+        #[serde(transparent)]
+        struct $name($members);
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $shown.into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $crate::http::openapi::requiring::<$members>(generator, &$required)
+            }
+        }
+    };
+}
 
 /// The schemes' names; either authenticates.
 const SCHEMES: [&str; 2] = ["ApiKey", "Bearer"];
@@ -109,6 +160,25 @@ pub fn json_response<T: JsonSchema>(ctx: &mut GenContext, description: &str) -> 
         content: [("application/json".to_owned(), body)].into_iter().collect(),
         ..Response::default()
     }
+}
+
+/// Describes a header that may be sent.
+pub fn add_header(operation: &mut Operation, name: &str, description: &str) {
+    let schema =
+        SchemaObject { json_schema: json_schema!({"type": "string"}), example: None, external_docs: None };
+    let parameter_data = ParameterData {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: None,
+        format: ParameterSchemaOrContent::Schema(schema),
+        example: None,
+        examples: Default::default(),
+        explode: None,
+        extensions: Default::default(),
+    };
+    let header = Parameter::Header { parameter_data, style: HeaderStyle::Simple };
+    operation.parameters.push(ReferenceOr::Item(header));
 }
 
 /// Marks an operation as one that needs an API key.

@@ -20,9 +20,9 @@ use crate::{
 /// More filters or sort keys than this are a mistake.
 const MAX_CLAUSES: usize = 50;
 
-/// The common fields; flatten it into a slice's request and [`Search::parse`] it.
-///
-/// They are read as plain JSON first, so that an answer can name each one that is wrong.
+// Flattened into a slice's request, and parsed by `Search::parse`: the fields are read as plain JSON first, so that an
+// answer can name each one that is wrong.
+/// What every search takes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Search {
     /// Items on a page; 50 if not given.

@@ -1,16 +1,19 @@
 //! Where Razorpay posts: `/v1/webhooks/razorpay/{tenant_id}/{environment_id}`. No API key: the body is signed.
 
+use aide::{OperationInput, generate::GenContext, openapi::Operation};
 use axum::{
     Json,
     extract::{Path, Request, State, rejection::PathRejection},
 };
 
+use serde_json::{Map, Value};
+
 use super::receive::receive;
 use crate::{
     app::App,
     http::{
-        ApiError, Message,
-        openapi::{ApiRouter, doc, post_with},
+        ApiError, Body, Message,
+        openapi::{ApiRouter, add_header, doc, post_with},
         read_body,
     },
     tenancy::Scope,
@@ -23,7 +26,10 @@ const BODY_LIMIT_BYTES: usize = 256 * 1024;
 pub fn router() -> ApiRouter<App> {
     ApiRouter::new().api_route(
         "/webhooks/razorpay/{tenant_id}/{environment_id}",
-        post_with(take, doc("receive_razorpay_webhook", "Where Razorpay posts its webhooks", REFUSALS)),
+        post_with(take, |operation| {
+            let describe = doc("receive_razorpay_webhook", "Where Razorpay posts its webhooks", REFUSALS);
+            describe(operation.input::<RazorpayWebhook>())
+        }),
     )
 }
 
@@ -34,6 +40,20 @@ const REFUSALS: &[(u16, &str)] = &[
     (408, "the body did not arrive in time"),
     (413, "the body is too large"),
 ];
+
+/// What Razorpay sends, read as raw bytes because they are what is signed.
+struct RazorpayWebhook;
+
+impl OperationInput for RazorpayWebhook {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        add_header(
+            operation,
+            "X-Razorpay-Signature",
+            "The body's HMAC-SHA256 with the webhook's secret, in hexadecimal.",
+        );
+        Body::<Map<String, Value>>::operation_input(ctx, operation);
+    }
+}
 
 async fn take(
     State(app): State<App>,

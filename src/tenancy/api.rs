@@ -15,11 +15,13 @@ use super::{
 };
 use crate::{
     app::App,
+    db::search::Column,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Named, Reserved, Violations, metadata_violations,
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Reserved, Search, Violations,
+        metadata_violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
     },
-    kit::page::{Page, PageRequest},
+    kit::page::Page,
 };
 
 /// Routes under `/v1`.
@@ -33,7 +35,7 @@ pub fn router() -> ApiRouter<App> {
         )
         .api_route(
             "/connections/search",
-            post_with(list, doc("query_connection", "List connections, as the compatible API does", &[])),
+            post_with(search, doc("query_connection", "Search connections", &[])),
         )
         .api_route(
             "/connections/{id}",
@@ -181,10 +183,36 @@ async fn read(
     Ok(Json(ConnectionResponse::new(caller, connection)))
 }
 
-async fn list(caller: Caller, State(app): State<App>) -> Result<Json<Page<ConnectionResponse>>, ApiError> {
-    let connections = store::list_connections(&app.pool, caller.scope).await?;
-    let total = i64::try_from(connections.len()).unwrap_or(i64::MAX);
-    let page = Page::new(connections, total, PageRequest { limit: PageRequest::DEFAULT_LIMIT, offset: 0 });
+const COLUMNS: &[Column] = &[
+    Column::id("id", "conn"),
+    Column::text("name"),
+    Column::text("provider_type"),
+    Column::time("created_at"),
+    Column::time("updated_at"),
+];
+
+async fn list(
+    caller: Caller,
+    State(app): State<App>,
+    Query(search): Query<Search>,
+) -> Result<Json<Page<ConnectionResponse>>, ApiError> {
+    find(&app, caller, &search).await
+}
+
+async fn search(
+    caller: Caller,
+    State(app): State<App>,
+    Body(search): Body<Search>,
+) -> Result<Json<Page<ConnectionResponse>>, ApiError> {
+    find(&app, caller, &search).await
+}
+
+async fn find(
+    app: &App,
+    caller: Caller,
+    search: &Search,
+) -> Result<Json<Page<ConnectionResponse>>, ApiError> {
+    let page = store::search_connections(&app.pool, caller.scope, search.parse(COLUMNS)?).await?;
     Ok(Json(page.map(|connection| ConnectionResponse::new(caller, connection))))
 }
 

@@ -8,7 +8,13 @@ use super::{
     Scope, TenantId,
     connection::{Connection, ConnectionId, SealedAccount},
 };
-use crate::db::{self, Pool, Tx};
+use crate::{
+    db::{
+        self, Pool, Tx,
+        search::{Criteria, Select},
+    },
+    kit::page::Page,
+};
 
 pub async fn insert_tenant(
     tx: &mut Tx,
@@ -112,6 +118,7 @@ pub async fn archive_connection(
     Ok(done.rows_affected() == 1)
 }
 
+#[derive(sqlx::FromRow)]
 struct ConnectionRow {
     id: Uuid,
     name: String,
@@ -153,6 +160,18 @@ pub async fn find_connection(
     .fetch_optional(pool)
     .await?;
     Ok(row.map(Into::into))
+}
+
+pub async fn search_connections(
+    pool: &Pool,
+    scope: Scope,
+    criteria: Criteria,
+) -> Result<Page<Connection>, db::Error> {
+    let columns = "id, name, key_id, metadata, status, created_at, updated_at";
+    let page = Select::new("tenancy.search_connections", columns, "connections", scope.environment)
+        .fetch::<ConnectionRow>(pool, criteria)
+        .await?;
+    Ok(page.map(Into::into))
 }
 
 pub async fn list_connections(pool: &Pool, scope: Scope) -> Result<Vec<Connection>, db::Error> {

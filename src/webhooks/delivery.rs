@@ -43,7 +43,8 @@ pub struct Delivery {
     pub event_id: EventId,
     /// The event's type.
     pub event_type: String,
-    /// A [`DeliveryStatus`].
+    /// What became of it.
+    #[schemars(with = "DeliveryStatus")]
     pub status: String,
     /// Attempts so far.
     pub attempt_count: i32,

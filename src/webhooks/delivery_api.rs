@@ -59,9 +59,11 @@ const CANNOT_REPLAY: &str =
 
 #[derive(Deserialize, JsonSchema)]
 struct DeliveryQuery {
+    #[schemars(with = "Option<DeliveryStatus>")]
     status: Option<String>,
     event_id: Option<String>,
     before: Option<String>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
 }
 
@@ -111,6 +113,7 @@ async fn get_delivery(app: &App, scope: Scope, id: DeliveryId) -> Result<Deliver
 struct AttemptQuery {
     /// A number of an attempt.
     before: Option<i32>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
 }
 
@@ -180,6 +183,7 @@ async fn start_replay(
 
 #[derive(Deserialize, JsonSchema)]
 struct ReplayQuery {
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
 }
 

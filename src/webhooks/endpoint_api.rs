@@ -1,5 +1,7 @@
 //! `/v1/webhook_endpoints`.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State, response::NoContent};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +19,7 @@ use crate::{
     app::App,
     http::{
         ApiError, Body, Caller, Created, IdPath, Query, Reserved, Violations, given,
-        openapi::{ApiRouter, Metadata, doc, get_with, post_with},
+        openapi::{ApiRouter, doc, get_with, post_with},
         page,
     },
     kit::page::Page,
@@ -58,23 +60,26 @@ pub fn router() -> ApiRouter<App> {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "UpdateWebhookEndpointRequest")]
 struct EndpointRequest {
+    /// https, but in a test environment http too; to a public address.
     url: Option<String>,
+    /// All, if none is given.
+    #[schemars(with = "Option<Vec<EventType>>")]
     event_types: Option<Vec<String>>,
+    #[schemars(length(max = 500))]
     description: Option<String>,
     enabled: Option<bool>,
-    #[schemars(with = "Option<Metadata>")]
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    /// Sent with every delivery.
     headers: Option<Map<String, Value>>,
+    /// Deliveries under way at a time; 8 if not given.
+    #[schemars(range(min = 1, max = 64))]
     max_concurrency: Option<i64>,
     #[serde(default, deserialize_with = "given")]
     #[expect(clippy::option_option, reason = "absent, null and a number are three things")]
     rate_limit_per_second: Option<Option<i64>>,
 }
 
-/// The body of a create.
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(transparent, rename = "CreateWebhookEndpointRequest", extend("required" = ["url"]))]
-struct CreateRequest(EndpointRequest);
+crate::define_create_request!(CreateRequest(EndpointRequest), "CreateWebhookEndpointRequest", ["url"]);
 
 async fn create(
     caller: Caller,
@@ -163,7 +168,9 @@ async fn rotate_secret(
 
 #[derive(Deserialize, JsonSchema)]
 struct PageQuery {
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(range(min = 0))]
     offset: Option<i64>,
 }
 

@@ -19,10 +19,12 @@ pub struct EndpointResponse {
     /// Not in events.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    #[schemars(with = "Vec<super::EventType>")]
     event_types: Vec<String>,
     description: String,
     enabled: bool,
     /// `requested`, `gone` or `failing`; null while it is enabled.
+    #[schemars(extend("enum" = ["requested", "gone", "failing", null]))]
     disabled_reason: Option<String>,
     /// Names of the merchant's own headers; the values are not shown again.
     header_names: Vec<String>,

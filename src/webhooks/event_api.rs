@@ -34,6 +34,7 @@ pub fn router() -> ApiRouter<App> {
 
 #[derive(Deserialize, JsonSchema)]
 struct EventQuery {
+    #[schemars(with = "Option<EventType>")]
     event_type: Option<String>,
     checkout_session_id: Option<String>,
     refund_id: Option<String>,
@@ -42,6 +43,7 @@ struct EventQuery {
     after: Option<String>,
     #[serde(default, deserialize_with = "optional_time")]
     since: Option<DateTime<Utc>>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
 }
 

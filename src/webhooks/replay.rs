@@ -36,6 +36,7 @@ pub struct Replay {
     /// Whose events are sent again.
     pub webhook_endpoint_id: EndpointId,
     /// `running`, `completed`, or `cancelled` (the endpoint was disabled or deleted first).
+    #[schemars(extend("enum" = ["running", "completed", "cancelled"]))]
     pub status: String,
     /// Events from then on …
     pub since: DateTime<Utc>,

@@ -7,7 +7,11 @@ use axum::http::Method;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::{Merchant, Receiver, Reply, Settings, TestApp, described::operations, send};
+use crate::support::{
+    Merchant, Receiver, Reply, Settings, TestApp,
+    described::{DOCUMENT, operations},
+    send,
+};
 
 /// One environment with an object of each kind; ids by the path below which they are found.
 struct World {
@@ -44,6 +48,8 @@ impl World {
             .post("/v1/secrets/api/keys", json!({"name": name, "type": "private_key"}))
             .await
             .expect(201);
+        let setting = json!({"value": {"session_ttl_seconds": OWN_TTL_SECONDS}});
+        merchant.put("/v1/settings/checkout_config", setting).await.expect(200);
         let ids = HashMap::from([
             ("/v1/customers", text(&customer["id"])),
             ("/v1/customers/external", name.to_owned()),
@@ -64,10 +70,34 @@ impl World {
         Self { merchant, ids }
     }
 
+    /// Our object that a parameter or member of this name would name.
+    fn named(&self, name: &str) -> Option<&str> {
+        let collection = match name {
+            "external_id" | "external_ids" | "external_customer_id" | "customer_external_id" => {
+                "/v1/customers/external"
+            }
+            "customer_id" | "customer_ids" => "/v1/customers",
+            "plan_id" | "plan_ids" | "entity_ids" => "/v1/plans",
+            "price_ids" => "/v1/prices",
+            "subscription_id" | "subscription_ids" => "/v1/subscriptions",
+            "invoice_ids" | "destination_id" => "/v1/invoices",
+            "payment_ids" => "/v1/payments",
+            "refund_id" => "/v1/refunds",
+            "checkout_session_id" => "/v1/checkout/sessions",
+            "webhook_endpoint_id" => "/v1/webhook_endpoints",
+            "event_id" | "after" | "before" => "/v1/events",
+            _ => return None,
+        };
+        self.ids.get(collection).map(String::as_str)
+    }
+
     fn with_key(&self, api_key: &str) -> Merchant {
         Merchant { api_key: api_key.to_owned(), ..self.merchant.clone() }
     }
 }
+
+/// Of a session, as it is set in each world; others' requests set it to something else.
+const OWN_TTL_SECONDS: i64 = 1100;
 
 /// Paths whose parameter is not an id: what is there is everybody's own.
 const NAMES: [&str; 1] = ["/v1/settings"];
@@ -121,6 +151,37 @@ impl Operation {
     fn request(&self, caller: &Merchant, path: &str) -> reqwest::RequestBuilder {
         let request = caller.builder(self.method.clone(), path);
         if self.described.get("requestBody").is_some() { request.json(&body_of(self.id)) } else { request }
+    }
+
+    /// Parameters of the query that take an id, each with one of ours.
+    fn parameters_that_name<'w>(&self, own: &'w World) -> Vec<(&'static str, &'w str)> {
+        let parameters = self.described["parameters"].as_array().into_iter().flatten();
+        let names =
+            parameters.filter(|parameter| parameter["in"] == "query").map(|parameter| &parameter["name"]);
+        names.filter_map(|name| Some((name.as_str()?, own.named(name.as_str()?)?))).collect()
+    }
+
+    /// Members of a search that take an id, each with one of ours.
+    fn members_that_name(&self, own: &World) -> Vec<(&'static str, Value)> {
+        if !self.template.ends_with("/search") {
+            return Vec::new();
+        }
+        let reference = &self.described["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        let schema = DOCUMENT.pointer(reference.as_str().unwrap().trim_start_matches('#')).unwrap();
+        let members = schema["properties"].as_object().unwrap().iter();
+        let value = |schema: &Value, id: &str| {
+            if schema["type"].to_string().contains("array") { json!([id]) } else { json!(id) }
+        };
+        members.filter_map(|(name, schema)| Some((name.as_str(), value(schema, own.named(name)?)))).collect()
+    }
+
+    async fn send_body(&self, caller: &Merchant, path: &str, body: Option<&Value>) -> Reply {
+        let request = caller.builder(self.method.clone(), path).header("x-api-key", &caller.api_key);
+        send(match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+        .await
     }
 
     async fn send(&self, caller: &Merchant, id: &str) -> Reply {
@@ -213,21 +274,17 @@ async fn every_operation_with_every_key_on_every_id() {
         let named = named.header("x-api-key", &own.merchant.api_key);
         let reply = send(named.header("x-environment-id", &sibling.merchant.environment_id)).await;
         matrix.cell(reply.status == 403, operation, "own, naming another environment,", "own", &reply);
+        let others = [("sibling's", &sibling), ("foreign", &foreign)];
         if takes_id {
-            with_other_keys(
-                &mut matrix,
-                operation,
-                &own,
-                [("sibling's", &sibling), ("foreign", &foreign)],
-                &own_id,
-            )
-            .await;
+            with_other_keys(&mut matrix, operation, &own, others, &own_id).await;
             with_the_own_key(&mut matrix, operation, &own, &ids).await;
         } else {
-            nothing_leaks(&mut matrix, operation, &own, [("sibling's", &sibling), ("foreign", &foreign)])
-                .await;
+            nothing_leaks(&mut matrix, operation, &own, others, &own_id).await;
         }
     }
+    // What others changed or took away was theirs.
+    let setting = own.merchant.get("/v1/settings/checkout_config").await.expect(200);
+    assert_eq!(setting["value"], json!({"session_ttl_seconds": OWN_TTL_SECONDS}));
     // Last, because it changes them: each operation reaches its own object, or the cells above said nothing.
     for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE] {
         for operation in all.iter().filter(|operation| operation.method == method) {
@@ -298,28 +355,41 @@ async fn with_the_own_key(matrix: &mut Matrix, operation: &Operation, own: &Worl
 }
 
 /// Lists and searches of others have nothing of ours, and filters that name ours find nothing.
-async fn nothing_leaks(matrix: &mut Matrix, operation: &Operation, own: &World, others: [(&str, &World); 2]) {
-    let reads = operation.method == Method::GET || operation.template.ends_with("/search");
-    if !reads {
-        return;
-    }
+async fn nothing_leaks(
+    matrix: &mut Matrix,
+    operation: &Operation,
+    own: &World,
+    others: [(&str, &World); 2],
+    own_id: &str,
+) {
+    let path = operation.path(own_id);
     for (name, other) in others {
-        let parameters = operation.described["parameters"].as_array().cloned().unwrap_or_default();
-        let mut paths = vec![operation.template.to_owned()];
-        for parameter in parameters.iter().filter(|parameter| parameter["in"] == "query") {
-            for id in own.ids.values() {
-                paths.push(format!("{}?{}={id}", operation.template, parameter["name"].as_str().unwrap()));
-            }
+        let ours = own.ids.iter().filter(|(path, _)| !(name == "sibling's" && TENANT_WIDE.contains(path)));
+        let ours: Vec<String> = ours.map(|(_, id)| format!("\"{id}\"")).collect();
+        let leaks = |reply: &Reply| ours.iter().any(|id| reply.text.contains(id));
+        let body = operation.described.get("requestBody").map(|_| body_of(operation.id));
+        if operation.method != Method::POST || operation.template.ends_with("/search") {
+            // A change that takes an id in its query, and got none.
+            let takes_one = operation.method == Method::PUT && operation.collection().is_none();
+            let reply = operation.send_body(&other.merchant, &path, body.as_ref()).await;
+            let fits = reply.status == if takes_one { 400 } else { 200 };
+            matrix.cell(fits && !leaks(&reply), operation, name, "no", &reply);
         }
-        for path in paths {
-            let request = operation.request(&other.merchant, &path);
-            let reply = send(request.header("x-api-key", &other.merchant.api_key)).await;
-            let ours = own
-                .ids
-                .iter()
-                .filter(|(collection, _)| !(name == "sibling's" && TENANT_WIDE.contains(collection)));
-            let leaks = ours.filter(|(_, id)| reply.text.contains(&format!("\"{id}\""))).count();
-            matrix.cell(reply.status < 500 && leaks == 0, operation, name, &path, &reply);
+        for (parameter, id) in operation.parameters_that_name(own) {
+            let path = format!("{path}?{parameter}={id}");
+            let reply = operation.send_body(&other.merchant, &path, body.as_ref()).await;
+            // A place in a log must be one of the log; what a change is about must exist.
+            let fits = match operation.method {
+                Method::GET if matches!(parameter, "before" | "after") => reply.status == 400,
+                Method::GET => reply.status == 200,
+                _ => reply.status == 404,
+            };
+            matrix.cell(fits && !leaks(&reply), operation, name, parameter, &reply);
+        }
+        for (member, value) in operation.members_that_name(own) {
+            let reply = operation.send_body(&other.merchant, &path, Some(&json!({member: value}))).await;
+            let none = reply.status == 200 && reply.json()["pagination"]["total"] == 0;
+            matrix.cell(none && !leaks(&reply), operation, name, member, &reply);
         }
     }
 }

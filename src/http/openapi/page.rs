@@ -34,11 +34,8 @@ fn page() -> &'static Page {
     static PAGE: OnceLock<Page> = OnceLock::new();
     PAGE.get_or_init(|| {
         let html = Swagger::new("/openapi.json").with_title("checkoutd API").html();
-        let hashes: Vec<String> = html
-            .split("<script>")
-            .skip(1)
-            .filter_map(|rest| rest.split_once("</script>"))
-            .map(|(script, _)| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script))))
+        let hashes: Vec<String> = scripts(&html)
+            .map(|script| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script))))
             .collect();
         let policy = format!(
             "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; \
@@ -49,9 +46,40 @@ fn page() -> &'static Page {
     })
 }
 
+/// The texts between the tags, as a browser cuts them: a script may speak of a `<script>`.
+fn scripts(html: &str) -> impl Iterator<Item = &str> {
+    let mut rest = html;
+    std::iter::from_fn(move || {
+        let (script, after) = rest.split_once("<script>")?.1.split_once("</script>")?;
+        rest = after;
+        Some(script)
+    })
+}
+
 async fn docs() -> impl IntoResponse {
     let page = page();
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &page.policy)];
     (headers, page.html.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_cut_as_a_browser_cuts_them() {
+        let html = "<p><script>a('<script>')</script><script>b()</script></p>";
+        assert_eq!(scripts(html).collect::<Vec<_>>(), ["a('<script>')", "b()"]);
+    }
+
+    #[test]
+    fn the_policy_lets_the_pages_scripts_run() {
+        let html = String::from_utf8(page().html.to_vec()).expect("text");
+        let bundle = html.find("<script>").expect("a script") + "<script>".len();
+        let end = bundle + html[bundle..].find("</script>").expect("its end");
+        let hash = STANDARD.encode(Sha256::digest(&html[bundle..end]));
+        assert!(page().policy.contains(&hash), "{}", page().policy);
+        assert_eq!(page().policy.matches("sha256-").count(), html.matches("</script>").count());
+    }
 }

@@ -110,6 +110,9 @@ pub fn polish(mut document: Value) -> Value {
         })
         .collect();
     link(&mut polished);
+    for (_, schema) in document["components"]["schemas"].as_object_mut().into_iter().flatten() {
+        polish_schema(schema);
+    }
     document["components"]["responses"] = share_refusals(&mut polished).into();
     let used =
         |tag: &str| polished.values().flat_map(operations).any(|(_, operation)| operation["tags"][0] == tag);
@@ -170,7 +173,7 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
                 let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
                 response["headers"]["Idempotent-Replayed"] = replayed;
             }
-            if matches!(status.as_str(), "429" | "503") {
+            if matches!(status.as_str(), "409" | "429" | "503") {
                 response["headers"]["Retry-After"] = json!({"$ref": "#/components/headers/RetryAfter"});
             }
             responses.insert(status, response);
@@ -201,6 +204,14 @@ fn polish_query(parameter: &mut Value) {
     // The parameter has it already.
     schema.remove("description");
     schema.remove("default");
+    take_null_away(schema);
+    if schema.get("type").is_some_and(|name| name == "array") {
+        parameter["explode"] = json!(false);
+    }
+}
+
+/// Of a schema that may be null besides.
+fn take_null_away(schema: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = schema.get("type") {
         let first = types[0].clone();
         schema.insert("type".to_owned(), first);
@@ -208,8 +219,8 @@ fn polish_query(parameter: &mut Value) {
     if let Some(Value::Array(forms)) = schema.remove("anyOf") {
         schema.extend(forms[0].as_object().cloned().unwrap_or_default());
     }
-    if schema.get("type").is_some_and(|name| name == "array") {
-        parameter["explode"] = json!(false);
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.retain(|word| !word.is_null());
     }
 }
 
@@ -224,20 +235,63 @@ fn add_refusal(operation: &mut Value, status: u16, when: &str) {
 
 /// A refusal that many operations have, word by word, stands once, under the name of its status.
 fn share_refusals(paths: &mut BTreeMap<String, Value>) -> Map<String, Value> {
-    let mut shared = Map::new();
+    let shared = most_frequent(paths);
     let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
     for responses in operations.filter_map(|operation| operation["responses"].as_object_mut()) {
         for (status, response) in responses {
-            let code = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
-            let Some(code) = code.filter(|code| SHARED.contains(&code.as_u16())) else { continue };
-            let name = code.canonical_reason().unwrap_or_default().replace(' ', "");
-            let kept = shared.entry(&name).or_insert_with(|| response.clone());
-            if kept == response {
+            let Some(name) = shared_name(status) else { continue };
+            if shared.get(&name) == Some(response) {
                 *response = json!({"$ref": format!("#/components/responses/{name}")});
             }
         }
     }
     shared
+}
+
+/// What most operations say of a status.
+fn most_frequent(paths: &BTreeMap<String, Value>) -> Map<String, Value> {
+    let mut counts: BTreeMap<(String, String), (usize, &Value)> = BTreeMap::new();
+    for (_, operation) in paths.values().flat_map(operations) {
+        for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+            let Some(name) = shared_name(status) else { continue };
+            counts.entry((name, response.to_string())).or_insert((0, response)).0 += 1;
+        }
+    }
+    let mut most: BTreeMap<String, (usize, &Value)> = BTreeMap::new();
+    for ((name, _), (count, response)) in counts {
+        let kept = most.entry(name).or_insert((count, response));
+        if count > kept.0 {
+            *kept = (count, response);
+        }
+    }
+    most.into_iter().map(|(name, (_, response))| (name, response.clone())).collect()
+}
+
+fn shared_name(status: &str) -> Option<String> {
+    let code = StatusCode::from_u16(status.parse().ok()?).ok()?;
+    let is_shared = SHARED.contains(&code.as_u16());
+    is_shared.then(|| code.canonical_reason().unwrap_or_default().replace(' ', ""))
+}
+
+/// A member that is needed is never null; and the words of a list are an `enum`, which more programs read than a choice
+/// of constants.
+fn polish_schema(schema: &mut Value) {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for name in required.iter().filter_map(Value::as_str) {
+        let Some(member) = schema["properties"][name].as_object_mut() else { continue };
+        member.remove("default");
+        take_null_away(member);
+    }
+    let words =
+        schema["oneOf"].as_array().map(|forms| forms.iter().map(|form| form["const"].clone()).collect());
+    let words: Vec<Value> = words.unwrap_or_default();
+    if let Some(schema) =
+        schema.as_object_mut().filter(|_| !words.is_empty() && words.iter().all(Value::is_string))
+    {
+        schema.remove("oneOf");
+        schema.insert("type".to_owned(), "string".into());
+        schema.insert("enum".to_owned(), words.into());
+    }
 }
 
 /// From what answers with an object or a list to what takes the id of one.

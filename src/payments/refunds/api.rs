@@ -80,7 +80,9 @@ struct ListQuery {
     start_time: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "optional_time")]
     end_time: Option<DateTime<Utc>>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(range(min = 0))]
     offset: Option<i64>,
 }
 

@@ -28,8 +28,10 @@ pub struct RefundResponse {
     currency: String,
     refund_status: RefundStatus,
     /// The compatible API's word for `reason`.
+    #[schemars(extend("enum" = ["DUPLICATE", "OTHER"]))]
     refund_reason: &'static str,
     reason: RefundReason,
+    #[schemars(extend("enum" = ["GATEWAY"]))]
     refund_destination: &'static str,
     payment_gateway: PaymentGateway,
     gateway_payment_id: String,
