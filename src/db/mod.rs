@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod embedded;
+mod migrate;
 pub mod search;
 mod status;
 mod transact;
@@ -14,6 +15,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use migrate::{MIGRATOR, migrate};
 pub use status::RowStatus;
 pub use transact::{TransactError, transact};
 
@@ -26,9 +28,6 @@ pub type Error = sqlx::Error;
 
 /// Log directive that drops Postgres's notices: they are for people at a prompt.
 pub const QUIET_NOTICES: &str = "sqlx::postgres::notice=off";
-
-/// All migrations, compiled in.
-pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// Idle longer than this, a connection is pinged before it is lent out.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
@@ -101,15 +100,6 @@ pub async fn create_database(url: &SecretString, database: &str) -> Result<(), E
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
     }
     connection.close().await
-}
-
-/// Brings the schema up to date, on a connection without the time limits of requests. Takes an advisory lock,
-/// so that replicas may all try: the others wait and find nothing to do.
-pub async fn migrate(url: &SecretString) -> Result<(), sqlx::migrate::MigrateError> {
-    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await?;
-    MIGRATOR.run(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
 }
 
 /// Whether the database answers and has every migration of this binary.

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     ApiError,
@@ -30,6 +30,8 @@ pub struct Caller {
     pub mode: Mode,
     /// The key that was used.
     pub key: KeyId,
+    /// When that key stops being valid; none for never.
+    pub expires_at: Option<DateTime<Utc>>,
     session_ttl_seconds: Option<i32>,
 }
 
@@ -65,6 +67,7 @@ impl FromRequestParts<App> for Caller {
             scope: caller.scope,
             mode: caller.mode,
             key: caller.key,
+            expires_at: caller.expires_at,
             session_ttl_seconds: caller.session_ttl_seconds,
         };
         parts.extensions.insert(caller);

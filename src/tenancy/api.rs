@@ -27,7 +27,6 @@ use crate::{
 /// Routes under `/v1`.
 pub fn router() -> ApiRouter<App> {
     let taken = [(409, "the environment has a connection already")];
-    let open = [(400, "checkout sessions are open on it")];
     ApiRouter::new()
         .api_route(
             "/connections",
@@ -42,7 +41,10 @@ pub fn router() -> ApiRouter<App> {
             "/connections/{id}",
             get_with(read, doc("get_connection", "Get a connection", &[]))
                 .put_with(update, doc("update_connection", "Update a connection", &[]))
-                .delete_with(delete, doc("delete_connection", "Archive a connection", &open)),
+                .delete_with(
+                    delete,
+                    doc("delete_connection", "Archive a connection; open sessions keep it", &[]),
+                ),
         )
 }
 

@@ -7,10 +7,11 @@ use super::{EnvironmentId, FIRST_KEY, KeyId, Mode, Scope, environment_store as s
 use crate::{
     app::App,
     db,
-    http::{ApiError, Named},
+    http::{ApiError, Caller, Named},
 };
 
-/// They cannot be deleted, and workers go through all of them.
+/// Of each mode: what keys of test environments make must leave room for live ones. They cannot be deleted, and workers
+/// go through all of them.
 const MAX_ENVIRONMENTS: usize = 50;
 
 /// An environment.
@@ -30,29 +31,34 @@ pub struct Environment {
 
 /// Makes an environment of the caller's tenant with its first key, whose text is shown once: without one nobody could
 /// use it. `scope` is the new environment's; with the id of an earlier try, whose answer nobody saw, its key gets a new
-/// text.
+/// text. That key is valid for as long as the caller's own.
 pub async fn create(
     app: &App,
-    caller_mode: Mode,
+    caller: Caller,
     scope: Scope,
     name: String,
     mode: Mode,
 ) -> Result<(Environment, String), ApiError> {
-    check_right(caller_mode, mode)?;
+    check_right(caller.mode, mode)?;
     let now = app.clock.now();
     let secret = key::generate(app, mode);
     let text = secret.text.clone();
     // The key has the environment's own number, so that a second try finds it.
     let id = KeyId::from(Uuid::from(scope.environment));
-    let key = key::NewKey { id, name: FIRST_KEY.into(), expires_at: None, secret };
+    let key = key::NewKey { id, name: FIRST_KEY.into(), expires_at: caller.expires_at, secret };
     let environment = db::transact(&app.pool, "create_environment", move |tx| {
         let (name, key) = (name.clone(), key.clone());
         Box::pin(async move {
             // Two requests at once must not both make the last one.
             store::lock_tenant(tx, scope.tenant).await?;
-            if store::count_environments(tx, scope.tenant, scope.environment).await? >= MAX_ENVIRONMENTS {
+            if store::count_environments(tx, scope.tenant, mode, scope.environment).await? >= MAX_ENVIRONMENTS
+            {
                 return Err(ApiError::invalid_operation(format!(
-                    "a tenant has at most {MAX_ENVIRONMENTS} environments"
+                    "a tenant has at most {MAX_ENVIRONMENTS} {} environments",
+                    match mode {
+                        Mode::Test => "development",
+                        Mode::Live => "production",
+                    },
                 )));
             }
             let environment = store::put_environment(tx, scope, &name, mode, now).await?;
@@ -66,20 +72,24 @@ pub async fn create(
     Ok((environment, text))
 }
 
-/// Renames an environment of the caller's tenant.
-pub async fn rename(app: &App, caller_mode: Mode, scope: Scope, name: &str) -> Result<Environment, ApiError> {
+/// Renames an environment of the caller's tenant: with a test key, the caller's own.
+pub async fn rename(app: &App, caller: Caller, scope: Scope, name: &str) -> Result<Environment, ApiError> {
     let missing = || ApiError::not_found(EnvironmentId::NOUN);
-    let environment = store::find_environment(&app.pool, scope).await?.ok_or_else(missing)?;
-    check_right(caller_mode, environment.mode)?;
+    store::find_environment(&app.pool, scope).await?.ok_or_else(missing)?;
+    if caller.mode == Mode::Test && caller.scope != scope {
+        return Err(ApiError::permission_denied(
+            "a key of a development environment renames that environment only",
+        ));
+    }
     let renamed = store::rename_environment(&app.pool, scope, name, app.clock.now()).await?;
     renamed.ok_or_else(missing)
 }
 
-/// Test keys lie on laptops and in CI: they make and change nothing where real money moves.
+/// Test keys lie on laptops and in CI: they make nothing where real money moves.
 fn check_right(caller: Mode, environment: Mode) -> Result<(), ApiError> {
     match (caller, environment) {
         (Mode::Test, Mode::Live) => Err(ApiError::permission_denied(
-            "a key of a development environment cannot make or change a production environment",
+            "a key of a development environment cannot make a production environment",
         )),
         _ => Ok(()),
     }

@@ -17,8 +17,8 @@ use crate::{
 
 /// Routes under `/v1`.
 pub fn router() -> ApiRouter<App> {
-    let not_live =
-        [(403, "a key of a development environment cannot make or change a production environment")];
+    let not_live = [(403, "a key of a development environment cannot make a production environment")];
+    let not_own = [(403, "a key of a development environment renames that environment only")];
     ApiRouter::new()
         .api_route(
             "/environments",
@@ -30,7 +30,7 @@ pub fn router() -> ApiRouter<App> {
         .api_route(
             "/environments/{id}",
             get_with(read, doc("get_environment", "Get an environment", &[]))
-                .put_with(rename, doc("update_environment", "Rename an environment", &not_live)),
+                .put_with(rename, doc("update_environment", "Rename an environment", &not_own)),
         )
 }
 
@@ -115,7 +115,7 @@ impl From<Environment> for EnvironmentResponse {
 struct CreatedEnvironmentResponse {
     #[serde(flatten)]
     environment: EnvironmentResponse,
-    /// Its first API key, which is shown here and never again.
+    /// Its first API key, which is shown here and never again. If the caller's key expires, so does this one, then.
     api_key: String,
     /// Where Razorpay's webhook for it is to point.
     webhook_url: String,
@@ -149,7 +149,7 @@ async fn create(
     violations.finish()?;
     let scope = scope_of(caller, reserved.id(&app.ids));
     let mode = request.environment_type.mode();
-    let (environment, api_key) = environment::create(&app, caller.mode, scope, request.name, mode).await?;
+    let (environment, api_key) = environment::create(&app, caller, scope, request.name, mode).await?;
     tracing::info!(new_environment.id = %scope.environment, actor.id = %caller.key, "an environment was made");
     let created = CreatedEnvironmentResponse {
         environment: environment.into(),
@@ -211,5 +211,5 @@ async fn rename(
             return Err(ApiError::validation("type", "cannot be changed; make another environment"));
         }
     }
-    Ok(Json(environment::rename(&app, caller.mode, scope, &request.name).await?.into()))
+    Ok(Json(environment::rename(&app, caller, scope, &request.name).await?.into()))
 }

@@ -19,13 +19,14 @@ pub async fn put_environment(
 ) -> Result<Option<Environment>, db::Error> {
     let row = sqlx::query_as!(
         EnvironmentRow,
-        "-- tenancy.put_environment
+        r#"-- tenancy.put_environment
         insert into environments as e (id, tenant_id, name, mode, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $5)
         on conflict (id) do update
         set name = e.name
         where e.tenant_id = excluded.tenant_id and e.name = excluded.name and e.mode = excluded.mode
-        returning id, name, mode, created_at, updated_at",
+        returning id, coalesce(name, initcap(mode)) as "name!", mode, created_at,
+            coalesce(updated_at, created_at) as "updated_at!""#,
         Uuid::from(scope.environment),
         Uuid::from(scope.tenant),
         name,
@@ -37,6 +38,7 @@ pub async fn put_environment(
     Ok(row.map(Into::into))
 }
 
+/// The name and the change of an environment that a version before them made are null.
 struct EnvironmentRow {
     id: Uuid,
     name: String,
@@ -72,18 +74,20 @@ pub async fn lock_tenant(tx: &mut Tx, tenant: TenantId) -> Result<(), db::Error>
     Ok(())
 }
 
-/// Environments of the tenant, `except` one.
+/// The tenant's environments of that mode, `except` one.
 pub async fn count_environments(
     tx: &mut Tx,
     tenant: TenantId,
+    mode: Mode,
     except: EnvironmentId,
 ) -> Result<usize, db::Error> {
     let count = sqlx::query_scalar!(
         r#"-- tenancy.count_environments
         select count(*) as "count!"
         from environments
-        where tenant_id = $1 and id <> $2"#,
+        where tenant_id = $1 and mode = $2 and id <> $3"#,
         Uuid::from(tenant),
+        mode.as_str(),
         Uuid::from(except),
     )
     .fetch_one(tx)
@@ -110,10 +114,11 @@ pub async fn lock_environment(tx: &mut Tx, scope: Scope) -> Result<(), db::Error
 pub async fn find_environment(pool: &Pool, scope: Scope) -> Result<Option<Environment>, db::Error> {
     let row = sqlx::query_as!(
         EnvironmentRow,
-        "-- tenancy.find_environment
-        select id, name, mode, created_at, updated_at
+        r#"-- tenancy.find_environment
+        select id, coalesce(name, initcap(mode)) as "name!", mode, created_at,
+            coalesce(updated_at, created_at) as "updated_at!"
         from environments
-        where id = $1 and tenant_id = $2",
+        where id = $1 and tenant_id = $2"#,
         Uuid::from(scope.environment),
         Uuid::from(scope.tenant),
     )
@@ -130,12 +135,13 @@ pub async fn list_environments(
 ) -> Result<(Vec<Environment>, i64), db::Error> {
     let rows = sqlx::query_as!(
         EnvironmentRow,
-        "-- tenancy.list_environments
-        select id, name, mode, created_at, updated_at
+        r#"-- tenancy.list_environments
+        select id, coalesce(name, initcap(mode)) as "name!", mode, created_at,
+            coalesce(updated_at, created_at) as "updated_at!"
         from environments
         where tenant_id = $1
         order by created_at desc, id desc
-        limit $2 offset $3",
+        limit $2 offset $3"#,
         Uuid::from(tenant),
         page.limit,
         page.offset,
@@ -162,11 +168,12 @@ pub async fn rename_environment(
 ) -> Result<Option<Environment>, db::Error> {
     let row = sqlx::query_as!(
         EnvironmentRow,
-        "-- tenancy.rename_environment
+        r#"-- tenancy.rename_environment
         update environments
         set name = $3, updated_at = $4
         where id = $1 and tenant_id = $2
-        returning id, name, mode, created_at, updated_at",
+        returning id, coalesce(name, initcap(mode)) as "name!", mode, created_at,
+            coalesce(updated_at, created_at) as "updated_at!""#,
         Uuid::from(scope.environment),
         Uuid::from(scope.tenant),
         name,

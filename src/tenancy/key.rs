@@ -10,7 +10,7 @@ use super::{KeyId, Mode, Scope, environment_store, key_store as store};
 use crate::{
     app::App,
     db,
-    http::{ApiError, Named},
+    http::{ApiError, Caller, Named},
     kit::ids::BASE62,
 };
 
@@ -34,6 +34,8 @@ pub struct Authenticated {
     pub mode: Mode,
     /// The key's record.
     pub key: KeyId,
+    /// When the key stops being valid; none for never.
+    pub expires_at: Option<DateTime<Utc>>,
     /// The environment's own session lifetime in seconds, where it differs from the service's.
     pub session_ttl_seconds: Option<i32>,
 }
@@ -89,6 +91,12 @@ pub fn generate(app: &App, mode: Mode) -> GeneratedKey {
     GeneratedKey { hash: app.sealer.hash(&text), text, lookup_id, last_four }
 }
 
+/// Whether a key with the end `new` would be valid for longer than the one that makes it. Whoever finds a key that
+/// expires must not be able to stay.
+pub fn outlives(new: Option<DateTime<Utc>>, maker: Option<DateTime<Utc>>) -> bool {
+    maker.is_some_and(|maker| new.is_none_or(|new| new > maker))
+}
+
 /// Makes a key of the environment; also its text, which is in no table and cannot be shown again.
 ///
 /// `id` names the request: with the id of an earlier try, whose answer nobody saw, that key gets a new text.
@@ -122,15 +130,31 @@ pub async fn create(
 }
 
 /// Revokes a key of the environment: the next request with it is refused. A key cannot revoke itself, and of two that
-/// revoke each other at once one stays: nobody locks himself out.
-pub async fn revoke(app: &App, scope: Scope, actor: KeyId, id: KeyId) -> Result<(), ApiError> {
+/// revoke each other at once one stays: nobody locks himself out. Nor does a key that expires revoke the last one that
+/// does not.
+pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError> {
+    let (scope, actor) = (caller.scope, caller.key);
     if actor == id {
         return Err(ApiError::invalid_operation(
             "a key cannot revoke itself; use another key of the environment",
         )
         .detail("reason", "own_api_key"));
     }
-    let done = store::revoke_key(&app.pool, scope, actor, id, app.clock.now()).await?;
+    let now = app.clock.now();
+    let done = db::transact(&app.pool, "revoke_api_key", move |tx| {
+        Box::pin(async move {
+            // Two requests at once must not each leave the other's key as the last one.
+            environment_store::lock_environment(tx, scope).await?;
+            if caller.expires_at.is_some() && store::is_last_lasting_key(tx, scope, id).await? {
+                return Err(ApiError::invalid_operation(
+                    "a key that expires cannot revoke the last key that does not",
+                )
+                .detail("reason", "last_lasting_key"));
+            }
+            Ok(store::revoke_key(tx, scope, actor, id, now).await?)
+        })
+    })
+    .await?;
     match done {
         store::Revocation { actor_is_valid: false, .. } => {
             Err(ApiError::unauthorized("the API key is not valid"))

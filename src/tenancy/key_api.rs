@@ -23,7 +23,7 @@ use crate::{
 
 /// Routes under `/v1`.
 pub fn router() -> ApiRouter<App> {
-    let own = [(400, "a key cannot revoke itself")];
+    let own = [(400, "a key cannot revoke itself, nor one that expires the last one that does not")];
     ApiRouter::new()
         .api_route(
             "/secrets/api/keys",
@@ -46,7 +46,8 @@ struct CreateKeyRequest {
     /// `private_key`; the others are not supported.
     #[serde(rename = "type")]
     key_type: KeyType,
-    /// When it stops being valid: a time to come. Left out, it is valid until it is revoked.
+    /// When it stops being valid: a time to come, and not after the end of the caller's own key. Left out, it is valid
+    /// until it is revoked; a key that expires cannot leave it out.
     #[serde(default, deserialize_with = "optional_time")]
     expires_at: Option<DateTime<Utc>>,
     /// Not supported: every key is a service account of its own.
@@ -140,6 +141,9 @@ async fn create(
     // It was, when the same request ran before.
     let is_ahead = is_ahead || reserved.is_later();
     violations.require(is_ahead, "expires_at", "must be in the future");
+    if key::outlives(request.expires_at, caller.expires_at) {
+        violations.add("expires_at", "must not be left out, or be later than that of the key that is used");
+    }
     violations.require(request.service_account_id.is_none(), "service_account_id", "is not supported");
     violations.finish()?;
     let (id, name) = (reserved.id(&app.ids), request.name);
@@ -181,6 +185,6 @@ async fn revoke(
     State(app): State<App>,
     IdPath(id): IdPath<KeyId>,
 ) -> Result<NoContent, ApiError> {
-    key::revoke(&app, caller.scope, caller.key, id).await?;
+    key::revoke(&app, caller, id).await?;
     Ok(NoContent)
 }

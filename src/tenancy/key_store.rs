@@ -131,7 +131,7 @@ pub struct Revocation {
 /// Revokes a key on behalf of another one. Both rows are locked, in the order of their ids: of two keys that revoke
 /// each other at once, one stays.
 pub async fn revoke_key(
-    pool: &Pool,
+    tx: &mut Tx,
     scope: Scope,
     actor: KeyId,
     id: KeyId,
@@ -160,7 +160,21 @@ pub async fn revoke_key(
         Uuid::from(id),
         now,
     )
-    .fetch_one(pool)
+    .fetch_one(tx)
+    .await
+}
+
+/// Whether the key is valid without an end, and no other one of the environment is.
+pub async fn is_last_lasting_key(tx: &mut Tx, scope: Scope, id: KeyId) -> Result<bool, db::Error> {
+    sqlx::query_scalar!(
+        r#"-- tenancy.is_last_lasting_key
+        select count(*) = 1 and bool_and(id = $2) as "is_last!"
+        from api_keys
+        where environment_id = $1 and revoked_at is null and expires_at is null"#,
+        Uuid::from(scope.environment),
+        Uuid::from(id),
+    )
+    .fetch_one(tx)
     .await
 }
 
@@ -182,6 +196,7 @@ impl FoundKey {
             scope: Scope { tenant: self.tenant_id.into(), environment: self.environment_id.into() },
             mode: Mode::from_column(&self.mode),
             key: KeyId::from(self.id),
+            expires_at: self.expires_at,
             session_ttl_seconds: self.session_ttl_seconds,
         }
     }

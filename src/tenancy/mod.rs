@@ -10,6 +10,8 @@ mod key;
 pub mod key_api;
 mod key_store;
 pub mod me_api;
+mod operator;
+mod operator_store;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ pub use connection::{
 };
 pub use environment::{Environment, session_ttl, set_session_ttl};
 pub use key::Authenticated;
+pub use operator::{OperatorKey, Revoked, TenantKey, create_key, list_keys, revoke_key};
 
 use crate::{app::App, db, http::Named};
 

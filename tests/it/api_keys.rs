@@ -194,6 +194,66 @@ async fn nobody_locks_himself_out() {
     app.finish().await;
 }
 
+/// The merchant with a key that ends in so many hours.
+async fn expiring(app: &TestApp, merchant: &Merchant, hours: i64) -> Merchant {
+    let mut wanted = request("Expiring");
+    wanted["expires_at"] = json!(rfc3339(app.state().clock.now() + TimeDelta::hours(hours)));
+    let created = merchant.post(PATH, wanted).await.expect(201);
+    app.add_canary(created["api_key"].as_str().unwrap());
+    with_key(merchant, &created)
+}
+
+#[tokio::test]
+async fn a_key_that_expires_makes_none_that_outlives_it() {
+    let app = TestApp::start().await;
+    let (merchant, _) = app.merchant_pair().await;
+    let short = expiring(&app, &merchant, 2).await;
+    let end = app.state().clock.now() + TimeDelta::hours(2);
+    for expires_at in [json!(null), json!(rfc3339(end + TimeDelta::microseconds(1)))] {
+        let mut wanted = request("Longer");
+        wanted["expires_at"] = expires_at;
+        let error = short.post(PATH, wanted).await.expect_error(400, "validation_error");
+        let rule = "must not be left out, or be later than that of the key that is used";
+        assert_eq!(error["details"]["expires_at"], rule);
+    }
+    short.post(PATH, request("For ever")).await.expect_error(400, "validation_error");
+    let grandchild = expiring(&app, &expiring(&app, &short, 2).await, 1).await;
+    grandchild.get(USED).await.expect(200);
+    assert_eq!(names(&merchant, "").await.len(), 4);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn keys_that_expire_leave_one_that_does_not() {
+    let app = TestApp::start().await;
+    let (merchant, _) = app.merchant_pair().await;
+    let own = format!("{PATH}/{}", merchant.get("/v1/users/me").await.expect(200)["id"].as_str().unwrap());
+    let (first, second) = (expiring(&app, &merchant, 1).await, expiring(&app, &merchant, 1).await);
+    let error = first.delete(&own).await.expect_error(400, "invalid_operation");
+    assert_eq!(error["details"]["reason"], "last_lasting_key");
+    merchant.get(USED).await.expect(200);
+    // It takes others away, and the last but one.
+    let third = expiring(&app, &merchant, 1).await;
+    let third = third.get("/v1/users/me").await.expect(200)["id"].as_str().unwrap().to_owned();
+    first.delete(&format!("{PATH}/{third}")).await.expect(204);
+    first.delete(&format!("{PATH}/{third}")).await.expect_error(404, "not_found");
+    for round in 0..8 {
+        // Two that each take one of the last two away: one stays.
+        let lasting = make(&app, &merchant, "lasting").await;
+        let (one, other) = (path(&lasting), own.clone());
+        let (a, b) = tokio::join!(first.delete(&one), second.delete(&other));
+        let mut statuses = [a.status, b.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [204, 400], "round {round}: {} {}", a.text, b.text);
+        if b.status == 204 {
+            with_key(&merchant, &lasting).get(USED).await.expect(200);
+            break;
+        }
+        merchant.get(USED).await.expect(200);
+    }
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn of_several_that_revoke_a_key_at_once_one_is_told_so() {
     let app = TestApp::start().await;

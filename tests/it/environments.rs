@@ -217,26 +217,93 @@ async fn each_wrong_field_of_an_environment_is_named_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_at_most_fifty_environments_even_of_requests_at_once() {
+async fn a_tenant_has_at_most_fifty_environments_of_a_mode_even_of_requests_at_once() {
     let app = TestApp::start().await;
-    let (merchant, _) = app.merchant_pair().await;
+    let (merchant, live) = app.merchant_pair().await;
     let (stranger, _) = app.merchant_pair().await;
-    // Two are there from the start.
-    for _ in 0..6 {
-        let replies = join_all((0..8).map(|_| merchant.post(PATH, request("Many", "development")))).await;
-        let made = replies.iter().filter(|reply| reply.status == 201).count();
-        assert_eq!(made, 8);
+    // One of each mode is there from the start.
+    for round in 0..7 {
+        let replies = join_all((0..7).map(|_| merchant.post(PATH, request("Many", "development")))).await;
+        assert!(replies.iter().all(|reply| reply.status == 201), "round {round}");
     }
-    let list = merchant.get(PATH).await.expect(200);
-    assert_eq!(list["total"], 50);
-    merchant.post(PATH, request("More", "development")).await.expect_error(400, "invalid_operation");
+    assert_eq!(merchant.get(PATH).await.expect(200)["total"], 51);
+    let refused = merchant.post(PATH, request("More", "development")).await;
+    let refused = refused.expect_error(400, "invalid_operation");
+    assert_eq!(refused["message"], "a tenant has at most 50 development environments");
+    live.post(PATH, request("More", "development")).await.expect_error(400, "invalid_operation");
+    // Whoever has a test key bars nobody from a live environment.
+    let shop = live.post(PATH, request("Shop", "production")).await.expect(201);
+    inside(&app, &live, &shop).get("/v1/users/me").await.expect(200);
     for _ in 0..5 {
         let replies = join_all((0..9).map(|_| stranger.post(PATH, request("Many", "development")))).await;
         assert!(replies.iter().all(|reply| reply.status == 201));
     }
-    // 47: room for three.
+    // 46: room for four.
     let replies = join_all((0..7).map(|_| stranger.post(PATH, request("Last", "development")))).await;
-    assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 3);
-    assert_eq!(stranger.get(PATH).await.expect(200)["total"], 50);
+    assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 4);
+    assert_eq!(stranger.get(PATH).await.expect(200)["total"], 51);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_test_key_renames_its_own_environment_only() {
+    let app = TestApp::start().await;
+    let (test, live) = app.merchant_pair().await;
+    let (stranger, _) = app.merchant_pair().await;
+    let staging = test.post(PATH, request("Staging", "development")).await.expect(201);
+    let staging = inside(&app, &test, &staging);
+    for (caller, other) in [(&test, &staging), (&staging, &test), (&test, &live)] {
+        let refused = caller.put(&path(&other.environment_id), json!({"name": "Mine"})).await;
+        refused.expect_error(403, "permission_denied");
+        assert_ne!(other.get(&path(&other.environment_id)).await.expect(200)["name"], "Mine");
+    }
+    test.put(&path(&stranger.environment_id), json!({"name": "Mine"})).await.expect_error(404, "not_found");
+    for (caller, own) in [(&test, &test), (&staging, &staging), (&live, &test), (&live, &staging)] {
+        let renamed = caller.put(&path(&own.environment_id), json!({"name": "Ours"})).await.expect(200);
+        assert_eq!(renamed["name"], "Ours");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_expires_leaves_no_lasting_key_in_a_new_environment() {
+    let app = TestApp::start().await;
+    let (merchant, _) = app.merchant_pair().await;
+    let end = app.state().clock.now() + TimeDelta::hours(1);
+    let wanted = json!({"name": "For an hour", "type": "private_key", "expires_at": end});
+    let made = merchant.post("/v1/secrets/api/keys", wanted).await.expect(201);
+    let leaked = Merchant { api_key: made["api_key"].as_str().unwrap().to_owned(), ..merchant.clone() };
+    app.add_canary(&leaked.api_key);
+    let created = leaked.post(PATH, request("Foothold", "development")).await.expect(201);
+    let foothold = inside(&app, &merchant, &created);
+    let keys = foothold.get("/v1/secrets/api/keys").await.expect(200);
+    let shown: chrono::DateTime<chrono::Utc> =
+        keys["items"][0]["expires_at"].as_str().expect("an end").parse().unwrap();
+    assert_eq!(shown, end);
+    let lasting = json!({"name": "For ever", "type": "private_key"});
+    foothold.post("/v1/secrets/api/keys", lasting).await.expect_error(400, "validation_error");
+    app.clock().advance(TimeDelta::hours(1));
+    foothold.get("/v1/users/me").await.expect_error(401, "unauthorized");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn environments_that_an_older_version_makes_have_a_name() {
+    let app = TestApp::start().await;
+    let (test, live) = app.merchant_pair().await;
+    let unnamed = "insert into environments (id, tenant_id, mode, created_at)
+        select gen_random_uuid(), tenant_id, mode, created_at from environments";
+    sqlx::raw_sql(unnamed).execute(&app.state().pool).await.unwrap();
+    let list = test.get(PATH).await.expect(200);
+    let environments = list["environments"].as_array().unwrap();
+    let mut names: Vec<_> = environments.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Live", "Live", "Test", "Test"]);
+    for one in environments {
+        assert_eq!(one["created_at"], one["updated_at"]);
+        let path = path(one["id"].as_str().unwrap());
+        assert_eq!(&test.get(&path).await.expect(200), one);
+        assert_eq!(live.put(&path, json!({"name": "Named"})).await.expect(200)["name"], "Named");
+    }
     app.finish().await;
 }

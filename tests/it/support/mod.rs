@@ -16,7 +16,7 @@ mod replica;
 mod tcpfault;
 
 pub use actors::{Merchant, Reply};
-pub use app::{KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
+pub use app::{ENCRYPTION_KEY, KEY_SECRET, Settings, TestApp, WEBHOOK_SECRET, connection, send};
 pub use binary::Binary;
 pub use clock::MockClock;
 pub use command::Command;

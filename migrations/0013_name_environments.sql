@@ -1,16 +1,11 @@
--- A tenant may have several environments of a mode, so they need names. API keys may expire.
+-- A tenant may have several environments of a mode, so they need names.
+-- From here on a migration changes one table: one that holds a table and waits for the next meets requests that took
+-- them the other way round.
 
+-- Null = the first one of its mode, called Test or Live.
 alter table environments add column name text;
-
-update environments set name = case mode when 'live' then 'Live' else 'Test' end;
-
-alter table environments alter column name set not null;
-
+-- Null = never.
 alter table environments add column updated_at timestamptz;
-
-update environments set updated_at = created_at;
-
-alter table environments alter column updated_at set not null;
 
 alter table environments drop constraint environments_one_per_mode;
 
@@ -23,6 +18,3 @@ where session_ttl_seconds not between 1 and 86400;
 
 alter table environments add constraint environments_session_ttl_in_bounds
     check (session_ttl_seconds between 1 and 86400);
-
--- Null = until it is revoked.
-alter table api_keys add column expires_at timestamptz;

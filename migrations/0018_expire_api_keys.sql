@@ -1,0 +1,2 @@
+-- Null = until it is revoked.
+alter table api_keys add column expires_at timestamptz;
