@@ -10,7 +10,7 @@ use super::{KeyId, Mode, Scope, environment_store, key_store as store};
 use crate::{
     app::App,
     db,
-    http::{ApiError, Named},
+    http::{ApiError, Named, Reserved, forget_answer_in},
     kit::ids::BASE62,
 };
 
@@ -97,6 +97,7 @@ pub async fn create(
     scope: Scope,
     mode: Mode,
     id: KeyId,
+    reserved: &Reserved,
     name: String,
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<(Key, String), ApiError> {
@@ -104,8 +105,9 @@ pub async fn create(
     let new = NewKey { id, name, expires_at, secret: generate(app, mode) };
     let text = new.secret.text.clone();
     let key = db::transact(&app.pool, "create_api_key", move |tx| {
-        let new = new.clone();
+        let (new, reserved) = (new.clone(), reserved.clone());
         Box::pin(async move {
+            reserved.fence_in(tx).await?;
             // Two requests at once must not both make the last one.
             environment_store::lock_environment(tx, scope).await?;
             if store::count_keys(tx, scope, id).await? >= MAX_KEYS {
@@ -122,7 +124,8 @@ pub async fn create(
 }
 
 /// Revokes a key of the environment: the next request with it is refused. A key cannot revoke itself, and of two that
-/// revoke each other at once one stays: nobody locks himself out.
+/// revoke each other at once one stays: nobody locks himself out. Its text goes from where it still lay, in the answer to
+/// the request that made it.
 pub async fn revoke(app: &App, scope: Scope, actor: KeyId, id: KeyId) -> Result<(), ApiError> {
     if actor == id {
         return Err(ApiError::invalid_operation(
@@ -130,7 +133,17 @@ pub async fn revoke(app: &App, scope: Scope, actor: KeyId, id: KeyId) -> Result<
         )
         .detail("reason", "own_api_key"));
     }
-    let done = store::revoke_key(&app.pool, scope, actor, id, app.clock.now()).await?;
+    let now = app.clock.now();
+    let done = db::transact(&app.pool, "revoke_api_key", move |tx| {
+        Box::pin(async move {
+            let done = store::revoke_key(tx, scope, actor, id, now).await?;
+            if done.revoked {
+                forget_answer_in(tx, id.into()).await?;
+            }
+            Ok::<_, db::Error>(done)
+        })
+    })
+    .await?;
     match done {
         store::Revocation { actor_is_valid: false, .. } => {
             Err(ApiError::unauthorized("the API key is not valid"))

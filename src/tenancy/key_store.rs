@@ -131,7 +131,7 @@ pub struct Revocation {
 /// Revokes a key on behalf of another one. Both rows are locked, in the order of their ids: of two keys that revoke
 /// each other at once, one stays.
 pub async fn revoke_key(
-    pool: &Pool,
+    tx: &mut Tx,
     scope: Scope,
     actor: KeyId,
     id: KeyId,
@@ -160,7 +160,7 @@ pub async fn revoke_key(
         Uuid::from(id),
         now,
     )
-    .fetch_one(pool)
+    .fetch_one(tx)
     .await
 }
 
