@@ -6,19 +6,23 @@
 //!
 //! # A new POST route
 //!
-//! Put it below [`once`]'s layer, refuse (4xx) before anything is written, and see to it that it may run again after it
+//! Put it below [`once`]'s layer (one that only reads is named `…/search`, and passes it by), refuse (4xx) before anything is written, and see to it that it may run again after it
 //! stopped anywhere. If it makes an object, take [`Reserved`] and wrap the making in [`Reserved::once`]:
 //! `reserved.once(&app.ids, |id| find(…, id), |id| create(…, id, …))`. Everything that a later run could judge differently
 //! (dates against now, names that may be archived meanwhile) belongs into the second. An object whose secret is stored as
 //! a hash only is given a new secret by a later run: nobody has seen the old one, because its answer was never sent (see
-//! `tenancy::key::create`). If it changes an object, and doing so twice is not the same as once, ask
+//! `tenancy::key::create`). What is replaced is replaced in a transaction that begins with [`Reserved::fence_in`]: a run
+//! that was taken for dead may still come. If it changes an object, and doing so twice is not the same as once, ask
 //! [`Reserved::may_have_made`] with the time of the object's last change, and answer with the object as it is.
 
 mod reserved;
 mod store;
 mod sweep;
 
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
@@ -27,7 +31,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -40,6 +44,7 @@ use self::store::{Answer, Claim, Found, Held};
 use super::{ApiError, Caller, extract::BODY_LIMIT_BYTES, layers::REQUEST_TIMEOUT, read_body};
 use crate::{
     app::App,
+    db::{self, Tx},
     kit::{checkpoint, secret::Place},
     tenancy::Scope,
 };
@@ -52,15 +57,38 @@ const KEPT: TimeDelta = TimeDelta::days(7);
 /// Longer than a request is waited for. One that dies holds its key for this long.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 const _: () = assert!(LEASE.num_seconds() > REQUEST_TIMEOUT.as_secs().cast_signed());
-/// A longer answer, which only a search has, is not kept: the request runs again.
-const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+/// A longer answer is not kept: the request runs again, and finds what it made.
+const ANSWER_LIMIT_BYTES: usize = 64 * 1024;
+/// The id of an object is made just before or after its key's row is dated.
+const ID_AND_ROW_APART: TimeDelta = TimeDelta::minutes(1);
 
-/// The layer. Requests that are no POST, or without the header, pass untouched.
+/// The layer. Requests that are no POST, that only read, or without the header, pass untouched.
 pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST || !request.headers().contains_key(&IDEMPOTENCY_KEY) {
+    let is_post = request.method() == Method::POST && !only_reads(request.uri().path());
+    if !is_post || !request.headers().contains_key(&IDEMPOTENCY_KEY) {
         return next.run(request).await;
     }
     run_once(&app, request, next).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Searches are safe to repeat, and their answers are long.
+fn only_reads(path: &str) -> bool {
+    path.ends_with("/search")
+}
+
+/// Removes the stored answer of the request that made what has this id, if there is one: it shows a secret that is not
+/// to lie about any longer. The same request is not answered with it any more, and makes nothing new either.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_answer_in(tx: &mut Tx, id: Uuid) -> Result<(), db::Error> {
+    let made_at = id.get_timestamp().and_then(|time| {
+        let (seconds, nanos) = time.to_unix();
+        DateTime::from_timestamp(seconds.try_into().ok()?, nanos)
+    });
+    // One without a time was not reserved under a key.
+    let Some(made_at) = made_at else { return Ok(()) };
+    store::delete_answer_any_scope(tx, id, made_at - ID_AND_ROW_APART, made_at + ID_AND_ROW_APART).await
 }
 
 async fn run_once(app: &App, request: Request, next: Next) -> Result<Response, ApiError> {
@@ -68,13 +96,13 @@ async fn run_once(app: &App, request: Request, next: Next) -> Result<Response, A
     let scope = Caller::from_request_parts(&mut parts, app).await?.scope;
     let key = key_of(&parts.headers)?.to_owned();
     let body = read_body(Request::from_parts(parts.clone(), body), BODY_LIMIT_BYTES).await?;
-    let held = Held { scope, key, token: app.ids.uuid() };
-    let (reserved_id, reserved) = match claim(app, &held, &fingerprint(&parts, &body)).await? {
-        Claimed::Run(id, reserved) => (id, reserved),
+    let held = Arc::new(Held { scope, key, token: app.ids.uuid() });
+    let reserved = match claim(app, &held, &fingerprint(&parts, &body)).await? {
+        Claimed::Run(reserved) => reserved,
         Claimed::Replay(response) => return Ok(response),
     };
     checkpoint::reach("idempotency.claimed");
-    parts.extensions.insert(reserved);
+    parts.extensions.insert(reserved.clone());
     let run = next.run(Request::from_parts(parts, Body::from(body)));
     let response = match AssertUnwindSafe(run).catch_unwind().await {
         Ok(response) => response,
@@ -84,7 +112,7 @@ async fn run_once(app: &App, request: Request, next: Next) -> Result<Response, A
         }
     };
     checkpoint::reach("idempotency.answered");
-    conclude(app, &held, reserved_id, response).await
+    conclude(app, &held, &reserved, response).await
 }
 
 /// 1 to 255 printable ASCII characters.
@@ -113,11 +141,11 @@ fn fingerprint(parts: &Parts, body: &Bytes) -> [u8; 32] {
 }
 
 enum Claimed {
-    Run(Uuid, Reserved),
+    Run(Reserved),
     Replay(Response),
 }
 
-async fn claim(app: &App, held: &Held, fingerprint: &[u8]) -> Result<Claimed, ApiError> {
+async fn claim(app: &App, held: &Arc<Held>, fingerprint: &[u8]) -> Result<Claimed, ApiError> {
     let now = app.clock.now();
     let claim = Claim {
         scope: held.scope,
@@ -133,8 +161,8 @@ async fn claim(app: &App, held: &Held, fingerprint: &[u8]) -> Result<Claimed, Ap
         let Some(found) = store::claim(&app.pool, &claim).await? else { continue };
         if found.claimed {
             let is_later = found.reserved_id != claim.reserved_id;
-            let reserved = Reserved::new(found.reserved_id, found.created_at, is_later);
-            return Ok(Claimed::Run(found.reserved_id, reserved));
+            let reserved = Reserved::new(held, found.reserved_id, found.created_at, is_later);
+            return Ok(Claimed::Run(reserved));
         }
         if found.fingerprint.as_deref() != Some(fingerprint) {
             return Err(ApiError::unprocessable(
@@ -185,16 +213,18 @@ fn place(scope: Scope, reserved_id: Uuid) -> Place {
 async fn conclude(
     app: &App,
     held: &Held,
-    reserved_id: Uuid,
+    reserved: &Reserved,
     response: Response,
 ) -> Result<Response, ApiError> {
     let status = response.status();
     // The provider refused, which ended what was drafted: that stays.
     if status.is_success() || status == StatusCode::BAD_GATEWAY {
-        return keep(app, held, reserved_id, response).await;
+        return keep(app, held, reserved.id(&app.ids), response).await;
     }
-    if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
-        // Nothing was written: the caller mends the request and sends it under the same key.
+    let is_refused = status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
+    // Nothing was written: the caller mends the request and sends it under the same key. Of a later run this is not
+    // known: an earlier one may have made something that is gone since, and must not be made anew.
+    if is_refused && !reserved.is_later() {
         store::free(&app.pool, held).await.map_err(not_stored)?;
     } else {
         release(app, held).await;
@@ -228,7 +258,7 @@ async fn keep(app: &App, held: &Held, reserved_id: Uuid, response: Response) -> 
 }
 
 /// An answer that is not stored must not be sent: the request would be run again after it was believed.
-fn not_stored(error: crate::db::Error) -> ApiError {
+fn not_stored(error: db::Error) -> ApiError {
     tracing::warn!(%error, "the answer to a request with an idempotency key could not be stored");
     ApiError::unavailable("the answer could not be stored; send the request again under the same key", 1)
         .detail("reason", "answer_not_stored")

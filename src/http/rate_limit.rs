@@ -26,6 +26,8 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{ApiError, Caller};
 use crate::{app::App, config::Config, kit::clock::Clock, tenancy::KeyId};
 
@@ -38,20 +40,37 @@ pub struct Gate {
     app: App,
     budgets: Option<Budgets>,
     failures: Option<Failures>,
+    suspects: Semaphore,
 }
+
+/// Keys that are looked up at a time for addresses with too many failures, all of them together.
+const SUSPECTS_AT_ONCE: usize = 2;
 
 impl Gate {
     /// With the limits of the configuration and nothing counted yet.
     pub fn new(app: App) -> Arc<Self> {
         let budgets = Budgets::new(&app.config, app.clock.clone());
         let failures = NonZeroU32::new(app.config.failed_authentications_per_minute).map(Failures::new);
-        Arc::new(Self { app, budgets, failures })
+        Arc::new(Self { app, budgets, failures, suspects: Semaphore::new(SUSPECTS_AT_ONCE) })
+    }
+
+    /// Who calls. Guesses that are well-formed cost a look into the database each: those from an address with too many of
+    /// them queue for it, and leave the connections to others. A valid key from there comes through.
+    async fn authenticate(&self, parts: &mut Parts) -> Result<Caller, ApiError> {
+        let now = since_epoch(&self.app.clock);
+        let is_suspect = match (&self.failures, peer(parts)) {
+            (Some(failures), Some(peer)) => failures.are_too_many(peer, now),
+            _ => false,
+        };
+        // It is never closed.
+        let _turn = if is_suspect { self.suspects.acquire().await.ok() } else { None };
+        Caller::from_request_parts(parts, &self.app).await
     }
 
     /// A failed authentication, counted: 401, or 429 when there were too many from its address.
     fn refuse(&self, parts: &Parts, error: ApiError) -> ApiError {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let (Some(failures), Some(peer), StatusCode::UNAUTHORIZED) = (&self.failures, peer, error.status())
+        let (Some(failures), Some(peer), StatusCode::UNAUTHORIZED) =
+            (&self.failures, peer(parts), error.status())
         else {
             return error;
         };
@@ -62,10 +81,14 @@ impl Gate {
     }
 }
 
+fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+}
+
 /// The layer: authenticates, once for all that comes after it, and spends the key's budget.
 pub async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = match Caller::from_request_parts(&mut parts, &gate.app).await {
+    let caller = match gate.authenticate(&mut parts).await {
         Ok(caller) => caller,
         Err(error) => return gate.refuse(&parts, error).into_response(),
     };
@@ -213,6 +236,14 @@ impl Failures {
             tracing::warn!(peer.network = %peer, "many failed authentications from one address");
         }
         (window.failures > self.most.get()).then(|| (window.began + Self::WINDOW).saturating_sub(now))
+    }
+
+    /// Whether one more failure of this address would be one too many.
+    fn are_too_many(&self, peer: IpAddr, now: Duration) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = counted.name(network(peer), now);
+        let window = counted.by_peer.get(&peer);
+        window.is_some_and(|window| window.is_open(now) && window.failures >= self.most.get())
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn cancel(
     draft::refuse_draft(app, scope, id, "it has not started").await?;
     let now = app.clock.now();
     db::transact(&app.pool, "cancel_subscription", move |tx| {
-        let wish = wish.clone();
+        let (wish, reserved) = (wish.clone(), reserved.clone());
         Box::pin(async move {
             let locked = store::lock(tx, scope, id).await?;
             let before = locked.ok_or_else(|| ApiError::not_found(SubscriptionId::NOUN))?;

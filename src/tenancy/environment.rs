@@ -7,7 +7,7 @@ use super::{EnvironmentId, FIRST_KEY, KeyId, Mode, Scope, environment_store as s
 use crate::{
     app::App,
     db,
-    http::{ApiError, Caller, Named},
+    http::{ApiError, Caller, Named, Reserved},
 };
 
 /// Of each mode: what keys of test environments make must leave room for live ones. They cannot be deleted, and workers
@@ -38,6 +38,7 @@ pub async fn create(
     scope: Scope,
     name: String,
     mode: Mode,
+    reserved: &Reserved,
 ) -> Result<(Environment, String), ApiError> {
     check_right(caller.mode, mode)?;
     let now = app.clock.now();
@@ -47,8 +48,9 @@ pub async fn create(
     let id = KeyId::from(Uuid::from(scope.environment));
     let key = key::NewKey { id, name: FIRST_KEY.into(), expires_at: caller.expires_at, secret };
     let environment = db::transact(&app.pool, "create_environment", move |tx| {
-        let (name, key) = (name.clone(), key.clone());
+        let (name, key, reserved) = (name.clone(), key.clone(), reserved.clone());
         Box::pin(async move {
+            reserved.fence_in(tx).await?;
             // Two requests at once must not both make the last one.
             store::lock_tenant(tx, scope.tenant).await?;
             if store::count_environments(tx, scope.tenant, mode, scope.environment).await? >= MAX_ENVIRONMENTS

@@ -149,7 +149,8 @@ async fn create(
     violations.finish()?;
     let scope = scope_of(caller, reserved.id(&app.ids));
     let mode = request.environment_type.mode();
-    let (environment, api_key) = environment::create(&app, caller, scope, request.name, mode).await?;
+    let (environment, api_key) =
+        environment::create(&app, caller, scope, request.name, mode, &reserved).await?;
     tracing::info!(new_environment.id = %scope.environment, actor.id = %caller.key, "an environment was made");
     let created = CreatedEnvironmentResponse {
         environment: environment.into(),

@@ -10,7 +10,7 @@ use super::{KeyId, Mode, Scope, environment_store, key_store as store};
 use crate::{
     app::App,
     db,
-    http::{ApiError, Caller, Named},
+    http::{ApiError, Caller, Named, Reserved, forget_answer_in},
     kit::ids::BASE62,
 };
 
@@ -105,6 +105,7 @@ pub async fn create(
     scope: Scope,
     mode: Mode,
     id: KeyId,
+    reserved: &Reserved,
     name: String,
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<(Key, String), ApiError> {
@@ -112,8 +113,9 @@ pub async fn create(
     let new = NewKey { id, name, expires_at, secret: generate(app, mode) };
     let text = new.secret.text.clone();
     let key = db::transact(&app.pool, "create_api_key", move |tx| {
-        let new = new.clone();
+        let (new, reserved) = (new.clone(), reserved.clone());
         Box::pin(async move {
+            reserved.fence_in(tx).await?;
             // Two requests at once must not both make the last one.
             environment_store::lock_environment(tx, scope).await?;
             if store::count_keys(tx, scope, id).await? >= MAX_KEYS {
@@ -131,7 +133,7 @@ pub async fn create(
 
 /// Revokes a key of the environment: the next request with it is refused. A key cannot revoke itself, and of two that
 /// revoke each other at once one stays: nobody locks himself out. Nor does a key that expires revoke the last one that
-/// does not.
+/// does not. Its text goes from where it still lay, in the answer to the request that made it.
 pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError> {
     let (scope, actor) = (caller.scope, caller.key);
     if actor == id {
@@ -151,7 +153,11 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
                 )
                 .detail("reason", "last_lasting_key"));
             }
-            Ok(store::revoke_key(tx, scope, actor, id, now).await?)
+            let done = store::revoke_key(tx, scope, actor, id, now).await?;
+            if done.revoked {
+                forget_answer_in(tx, id.into()).await?;
+            }
+            Ok(done)
         })
     })
     .await?;

@@ -147,7 +147,8 @@ async fn create(
     violations.require(request.service_account_id.is_none(), "service_account_id", "is not supported");
     violations.finish()?;
     let (id, name) = (reserved.id(&app.ids), request.name);
-    let (key, api_key) = key::create(&app, caller.scope, caller.mode, id, name, request.expires_at).await?;
+    let (scope, mode, expires_at) = (caller.scope, caller.mode, request.expires_at);
+    let (key, api_key) = key::create(&app, scope, mode, id, &reserved, name, expires_at).await?;
     tracing::info!(key.id = %id, actor.id = %caller.key, "an API key was made");
     Ok(Created(CreatedKeyResponse { secret: KeyResponse::new(caller, key), api_key }))
 }

@@ -308,9 +308,17 @@ pub async fn rotate_secret(
     let now = app.clock.now();
     let secret = sign::generate_secret(&app.ids);
     let sealed = app.sealer.seal(secret_place(scope.environment, id), &secret);
-    let rotated =
-        store::rotate_secret(&app.pool, scope, id, &sealed, now + PREVIOUS_SECRET_SIGNS, now).await?;
-    Ok((rotated.ok_or_else(missing)?, secret))
+    let rotated = db::transact(&app.pool, "rotate_endpoint_secret", move |tx| {
+        let (sealed, reserved) = (sealed.clone(), reserved.clone());
+        Box::pin(async move {
+            reserved.fence_in(tx).await?;
+            let rotated =
+                store::rotate_secret(tx, scope, id, &sealed, now + PREVIOUS_SECRET_SIGNS, now).await?;
+            rotated.ok_or_else(missing)
+        })
+    })
+    .await?;
+    Ok((rotated, secret))
 }
 
 /// Sends an event of the type `webhook.endpoint.test` to this endpoint alone, whatever types it asked for.

@@ -250,7 +250,7 @@ pub async fn mark_endpoint_disabled(
 
 /// Moves the current secret aside until `previous_expires_at` and puts `sealed` in its place.
 pub async fn rotate_secret(
-    pool: &Pool,
+    tx: &mut Tx,
     scope: Scope,
     id: EndpointId,
     sealed: &[u8],
@@ -274,7 +274,7 @@ pub async fn rotate_secret(
         previous_expires_at,
         now,
     )
-    .fetch_optional(pool)
+    .fetch_optional(tx)
     .await
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::http::Method;
 use chrono::TimeDelta;
+use futures::future::join_all;
 use serde_json::json;
 
 use crate::support::{Merchant, Reply, Settings, TestApp, send};
@@ -122,6 +123,49 @@ async fn who_guesses_keys_is_slowed_down_and_nobody_else() {
     app.clock().advance(TimeDelta::seconds(60));
     guess(&merchant, 0).await.expect_error(401, "unauthorized");
     app.finish().await;
+}
+
+/// Well-formed keys are looked up. One address must not keep all connections busy with it.
+#[tokio::test]
+async fn guesses_of_one_address_are_looked_up_two_at_a_time() {
+    let app = start(&[("CHECKOUTD_FAILED_AUTHENTICATIONS_PER_MINUTE", "2")]).await;
+    let (merchant, _) = app.merchant_pair().await;
+    let keys = "/v1/secrets/api/keys";
+    let made = merchant.post(keys, json!({"name": "Gone", "type": "private_key"})).await.expect(201);
+    merchant.delete(&format!("{keys}/{}", made["secret"]["id"].as_str().unwrap())).await.expect(204);
+    let gone = Merchant { api_key: made["api_key"].as_str().unwrap().to_owned(), ..merchant.clone() };
+    gone.get(PATH).await.expect_error(401, "unauthorized");
+    gone.get(PATH).await.expect_error(401, "unauthorized");
+    gone.get(PATH).await.expect_error(429, "too_many_requests");
+
+    let mut holder = app.state().pool.begin().await.unwrap();
+    sqlx::query("lock table api_keys").execute(&mut *holder).await.unwrap();
+    let guesses = join_all((0..6).map(|_| gone.get(PATH)));
+    let look = async {
+        while waiting(&app).await < 2 {
+            tokio::task::yield_now().await;
+        }
+        let mut most = 0;
+        for _ in 0..20 {
+            send(merchant.builder(Method::GET, "/healthz")).await;
+            most = most.max(waiting(&app).await);
+        }
+        holder.rollback().await.unwrap();
+        most
+    };
+    let (guesses, most) = tokio::join!(guesses, look);
+    assert_eq!(most, 2);
+    for guess in guesses {
+        guess.expect_error(429, "too_many_requests");
+    }
+    merchant.get(PATH).await.expect(200);
+    app.finish().await;
+}
+
+/// Statements that wait for a lock.
+async fn waiting(app: &TestApp) -> i64 {
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    sqlx::query_scalar(waiting).fetch_one(&app.state().pool).await.unwrap()
 }
 
 /// Merchants' backends call the API, browsers do not: no page of another origin may.

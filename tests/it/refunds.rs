@@ -19,7 +19,7 @@ fn faults(rule: FaultRule) -> Faults {
     Faults { rules: vec![rule], ..Faults::default() }
 }
 
-fn outcome(refund_outcome: RefundStatus) -> Faults {
+pub fn outcome(refund_outcome: RefundStatus) -> Faults {
     Faults { refund_outcome, ..Faults::default() }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Uuid;
 
 use crate::{
-    db::{self, Pool},
+    db::{self, Pool, Tx},
     tenancy::Scope,
 };
 
@@ -112,6 +112,23 @@ pub async fn store_answer(pool: &Pool, held: &Held, answer: &Answer) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
+/// Whether the request still holds its key; if so, nobody takes it over before the transaction ends.
+pub async fn lock_lease(tx: &mut Tx, held: &Held) -> Result<bool, db::Error> {
+    let found = sqlx::query!(
+        "-- http.lock_idempotency_lease
+        select key
+        from idempotency_keys
+        where environment_id = $1 and key = $2 and lease_token = $3
+        for share",
+        Uuid::from(held.scope.environment),
+        held.key,
+        held.token,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Ends the lease and keeps the reserved id: the same request may run again at once.
 pub async fn release(pool: &Pool, held: &Held) -> Result<(), db::Error> {
     sqlx::query!(
@@ -139,6 +156,28 @@ pub async fn free(pool: &Pool, held: &Held) -> Result<(), db::Error> {
         held.token,
     )
     .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Removes the answer of the request that made what has this id, and leaves the key: the same request makes nothing
+/// new. Such ids are of their request's time, `from` to `to`; there is no index of them.
+pub async fn delete_answer_any_scope(
+    tx: &mut Tx,
+    reserved_id: Uuid,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- http.delete_idempotent_answer_any_scope
+        update idempotency_keys
+        set answer_status = null, answer_type = null, answer_sealed = null
+        where reserved_id = $1 and answer_status is not null and created_at between $2 and $3",
+        reserved_id,
+        from,
+        to,
+    )
+    .execute(tx)
     .await?;
     Ok(())
 }

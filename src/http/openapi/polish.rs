@@ -143,7 +143,7 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
         // Said outright: an operation that says nothing would be one that was forgotten.
         operation["security"] = json!([]);
     }
-    if method == "post" && has_key {
+    if method == "post" && has_key && !path.ends_with("/search") {
         parameters.push(json!({
             "name": "Idempotency-Key",
             "in": "header",
@@ -169,7 +169,11 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
                     response["headers"][name] = json!({"$ref": format!("#/components/headers/{header}")});
                 }
             }
-            if has_key && method == "post" && (status.starts_with('2') || status == "502") {
+            if has_key
+                && method == "post"
+                && !path.ends_with("/search")
+                && (status.starts_with('2') || status == "502")
+            {
                 let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
                 response["headers"]["Idempotent-Replayed"] = replayed;
             }

@@ -15,15 +15,15 @@ use crate::{
 };
 
 /// Makes a failed refund, or one that waits, due at once. Of several at once, one has an effect; so has one of several
-/// runs of the same request.
+/// runs of the same request, unless it failed in between.
 ///
 /// # Errors
 /// 404; 400 while the provider has it, and once it succeeded.
 pub async fn retry(app: &App, scope: Scope, id: RefundId, reserved: Reserved) -> Result<Refund, ApiError> {
     let own = app.clone();
     let refund = db::transact(&app.pool, "retry_refund", move |tx| {
-        let app = own.clone();
-        Box::pin(async move { retry_in(&app, tx, scope, id, reserved).await })
+        let (app, reserved) = (own.clone(), reserved.clone());
+        Box::pin(async move { retry_in(&app, tx, scope, id, &reserved).await })
     })
     .await?;
     app.wake.notify(Work::Refunds);
@@ -35,15 +35,18 @@ async fn retry_in(
     tx: &mut Tx,
     scope: Scope,
     id: RefundId,
-    reserved: Reserved,
+    reserved: &Reserved,
 ) -> Result<Refund, ApiError> {
+    reserved.fence_in(tx).await?;
     let found = store::lock_refund(tx, scope, Key::Refund(id)).await?;
     let mut refund = found.ok_or_else(|| ApiError::not_found(RefundId::NOUN))?;
-    if reserved.may_have_made(refund.updated_at) {
-        return Ok(refund);
-    }
     let (from, now) = (refund.status, app.clock.now());
-    refund.try_again(app.ids.next(), now).map_err(refusal)?;
+    match refund.try_again(app.ids.next(), now) {
+        // It is on its way: that was wanted. One that failed meanwhile, or still waits, is tried again: who changed it,
+        // an earlier run or a worker, does not show.
+        Err(_) if reserved.may_have_made(refund.updated_at) => return Ok(refund),
+        tried => tried.map_err(refusal)?,
+    }
     update_in(app, tx, &mut refund, from, None, now).await?;
     tracing::info!(refund.id = %id, refund.status = from.as_str(), "a refund is to be tried again");
     Ok(refund)

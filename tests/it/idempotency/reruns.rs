@@ -6,7 +6,7 @@ use super::*;
 use crate::support::{Receiver, connection, verifies};
 
 /// As though the process had died after the handler and before the answer was stored.
-async fn lose_answer(app: &TestApp, key: &str) {
+pub async fn lose_answer(app: &TestApp, key: &str) {
     let lost = sqlx::query(
         "update idempotency_keys set answer_status = null, answer_type = null, answer_sealed = null,
             lease_token = gen_random_uuid(), lease_expires_at = $2 where key = $1",
@@ -20,7 +20,13 @@ async fn lose_answer(app: &TestApp, key: &str) {
 }
 
 /// Sends a request again whose answer was lost: not before its lease has run out.
-async fn run_again(app: &TestApp, merchant: &Merchant, key: &str, path: &str, body: Option<&Value>) -> Reply {
+pub async fn run_again(
+    app: &TestApp,
+    merchant: &Merchant,
+    key: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Reply {
     lose_answer(app, key).await;
     is_in_progress(send(merchant.keyed(key, path, body)).await);
     app.clock().advance(LEASE);
