@@ -8,7 +8,7 @@ use super::{
     key::{self, NewKey},
     key_store, operator_store as store,
 };
-use crate::{app::App, db};
+use crate::{app::App, db, http::forget_answer_in};
 
 /// A tenant's key, without its text.
 #[derive(Debug, Serialize)]
@@ -74,9 +74,19 @@ pub enum Revoked {
     Unknown,
 }
 
-/// Revokes any key, the last one too: the next request with it is refused.
+/// Revokes any key, the last one too: the next request with it is refused. Its text goes with it, as by the API.
 pub async fn revoke_key(app: &App, id: KeyId) -> Result<Revoked, db::Error> {
-    let was_valid = store::revoke_key_any_scope(&app.pool, id, app.clock.now()).await?;
+    let now = app.clock.now();
+    let was_valid = db::transact(&app.pool, "revoke_any_api_key", move |tx| {
+        Box::pin(async move {
+            let was_valid = store::revoke_key_any_scope(tx, id, now).await?;
+            if was_valid.is_some() {
+                forget_answer_in(tx, id.into()).await?;
+            }
+            Ok::<_, db::Error>(was_valid)
+        })
+    })
+    .await?;
     Ok(match was_valid {
         Some(true) => Revoked::Now,
         Some(false) => Revoked::Before,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Uuid;
 
 use super::{EnvironmentId, KeyId, Mode, Scope, TenantId, key::Key};
-use crate::db::{self, Pool};
+use crate::db::{self, Pool, Tx};
 
 /// A key with the environment that it opens.
 pub struct FoundKey {
@@ -47,7 +47,7 @@ pub async fn list_keys_any_scope(pool: &Pool, tenant: TenantId) -> Result<Vec<Fo
 
 /// Revokes the key, whosever it is. Whether it was not revoked before; none when there is no such key.
 pub async fn revoke_key_any_scope(
-    pool: &Pool,
+    tx: &mut Tx,
     id: KeyId,
     now: DateTime<Utc>,
 ) -> Result<Option<bool>, db::Error> {
@@ -69,7 +69,7 @@ pub async fn revoke_key_any_scope(
         Uuid::from(id),
         now,
     )
-    .fetch_optional(pool)
+    .fetch_optional(tx)
     .await
 }
 
