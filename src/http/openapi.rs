@@ -27,15 +27,12 @@ use aide::{
     OperationInput, OperationOutput,
     axum::routing::ApiMethodDocs,
     generate::{GenContext, in_context},
-    openapi::{
-        HeaderStyle, MediaType, OpenApi, Operation, Parameter, ParameterData, ParameterSchemaOrContent,
-        ReferenceOr, Response, SchemaObject, StatusCode,
-    },
+    openapi::{MediaType, OpenApi, Operation, ReferenceOr, Response, SchemaObject, StatusCode},
     transform::TransformOperation,
 };
 use axum::Router;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::ErrorResponse;
 
@@ -164,20 +161,9 @@ pub fn json_response<T: JsonSchema>(ctx: &mut GenContext, description: &str) -> 
 
 /// Describes a header that may be sent.
 pub fn add_header(operation: &mut Operation, name: &str, description: &str) {
-    let schema =
-        SchemaObject { json_schema: json_schema!({"type": "string"}), example: None, external_docs: None };
-    let parameter_data = ParameterData {
-        name: name.to_owned(),
-        description: Some(description.to_owned()),
-        required: false,
-        deprecated: None,
-        format: ParameterSchemaOrContent::Schema(schema),
-        example: None,
-        examples: Default::default(),
-        explode: None,
-        extensions: Default::default(),
-    };
-    let header = Parameter::Header { parameter_data, style: HeaderStyle::Simple };
+    let header =
+        json!({"in": "header", "name": name, "description": description, "schema": {"type": "string"}});
+    let header = serde_json::from_value(header).expect("a header parameter as OpenAPI has it");
     operation.parameters.push(ReferenceOr::Item(header));
 }
 
