@@ -97,9 +97,30 @@ fn validator(place: &str, response: &Value) -> Option<&'static Validator> {
     let mut validators = VALIDATORS.lock().unwrap();
     *validators.entry(place.to_owned()).or_insert_with(|| {
         let schema = response["content"]["application/json"].get("schema")?;
-        // The schema refers to others, by their place in the document.
-        let whole = json!({"allOf": [schema], "components": {"schemas": DOCUMENT["components"]["schemas"]}});
+        // With those that it refers to, by their place in the document, and no others: each is compiled.
+        let mut needed = serde_json::Map::new();
+        gather(schema, &mut needed);
+        let whole = json!({"allOf": [schema], "components": {"schemas": needed}});
         let validator = jsonschema::options().should_validate_formats(true).build(&whole).unwrap();
         Some(Box::leak(Box::new(validator)))
     })
+}
+
+/// The schemas that one refers to, and theirs.
+fn gather(schema: &Value, needed: &mut serde_json::Map<String, Value>) {
+    match schema {
+        Value::Object(members) => {
+            let name = members.get("$ref").and_then(Value::as_str);
+            if let Some(name) = name.and_then(|place| place.strip_prefix("#/components/schemas/"))
+                && !needed.contains_key(name)
+            {
+                let found = &DOCUMENT["components"]["schemas"][name];
+                needed.insert(name.to_owned(), found.clone());
+                gather(found, needed);
+            }
+            members.values().for_each(|member| gather(member, needed));
+        }
+        Value::Array(items) => items.iter().for_each(|item| gather(item, needed)),
+        _ => {}
+    }
 }
