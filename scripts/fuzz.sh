@@ -48,14 +48,11 @@ step "schemathesis, for $duration s"
     || fail "schemathesis found what is not described, or a server error"
 
 step "It got as far as objects"
-# Of what was made; a run that is refused everywhere says little.
-made() { api 200 "$@" | field pagination.total; }
-for kind in "sessions GET /v1/checkout/sessions" "customers POST /v1/customers/search {}" \
-    "prices POST /v1/prices/search {}" "endpoints GET /v1/webhook_endpoints"; do
-    read -r name method path body <<<"$kind"
-    total=$(made "$method" "$path" ${body:+"$body"})
-    say "$total $name"
-    [ "$total" -gt 0 ] || fail "no $name"
+# A run that is refused everywhere says little. The demo itself makes one customer.
+for path in checkout/sessions customers; do
+    made=$(grep -c "http.method=POST http.path=\"/v1/$path\".*http.status=201" "$err" || true)
+    say "$made times 201 from POST /v1/$path"
+    [ "$made" -gt 1 ] || fail "nothing was made by POST /v1/$path"
 done
 
 step "checkoutd dev ends on Ctrl-C"
