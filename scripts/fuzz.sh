@@ -14,12 +14,7 @@ duration=${1:-60}
 step "Build, and the tools"
 build
 tools=$target/fuzz
-if ! "$tools/venv/bin/python" -c 'import schemathesis' 2>/dev/null; then
-    python3 -m venv "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
-    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check schemathesis==4.32.5
-fi
-[ -d "$tools/node_modules/@redocly/cli" ] \
-    || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" @redocly/cli@2
+install schemathesis==4.32.5 @redocly/cli@2
 
 step "The committed description is linted"
 "$tools/node_modules/.bin/redocly" lint --config scripts/fuzz/redocly.yaml docs/openapi.json

@@ -12,13 +12,7 @@ begin cargo curl python3 node npm
 step "Build, and the tools to check with"
 build
 tools=$target/journey
-if ! "$tools/venv/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
-    python3 -m venv "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
-    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check standardwebhooks==1.1.0
-fi
-python=$tools/venv/bin/python
-[ -d "$tools/node_modules/express" ] \
-    || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" express@5.3.0
+install standardwebhooks==1.1.0 express@5.3.0
 built=$(now)
 
 step "checkoutd dev, for the first time"

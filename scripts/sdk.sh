@@ -14,13 +14,7 @@ build
 built=$(now)
 tools=$target/sdk
 sdk=flexprice==2.1.43
-# Which one is there is written down last.
-if [ "$(cat "$tools/installed" 2>/dev/null)" != "$sdk" ]; then
-    python3 -m venv --clear "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
-    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$sdk"
-    printf '%s\n' "$sdk" >"$tools/installed"
-fi
-python=$tools/venv/bin/python
+install "$sdk"
 export PYTHONDONTWRITEBYTECODE=1
 ready=$(now)
 say "PyPI: $sdk"

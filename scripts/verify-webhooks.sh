@@ -16,19 +16,12 @@ step "Build, and the packages to check with"
 build
 built=$(now)
 tools=$target/verify-webhooks
-pypi=(standardwebhooks==1.1.0 svix==2.9.1)
+pypi="standardwebhooks==1.1.0 svix==2.9.1"
 npm=standardwebhooks@1.1.1
-# Which ones are there is written down last.
-if [ "$(cat "$tools/installed" 2>/dev/null)" != "${pypi[*]} $npm" ]; then
-    python3 -m venv "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
-    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pypi[@]}"
-    npm install --loglevel=error --no-audit --no-fund --prefix "$tools" "$npm"
-    printf '%s\n' "${pypi[*]} $npm" >"$tools/installed"
-fi
-python=$tools/venv/bin/python
+install "$pypi" "$npm"
 export NODE_PATH=$tools/node_modules PYTHONDONTWRITEBYTECODE=1
 ready=$(now)
-say "PyPI: ${pypi[*]}; npm: $npm"
+say "PyPI: $pypi; npm: $npm"
 
 step "The page and the published vectors"
 "$python" scripts/verify-webhooks/write_vectors.py --check

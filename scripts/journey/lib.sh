@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # shares its variables with the script that sources it
-# Sourced by journey.sh and verify-webhooks.sh: their steps, the processes they start, requests and checks.
+# Sourced by the scripts that try the built binary: their steps, packages, processes, requests and checks.
 # Answers are assigned to variables before they are used: only so does `set -e` see a request that failed.
 
 step() {
@@ -41,6 +41,21 @@ build() {
     target=${CARGO_TARGET_DIR:-target}
     target=$(cd "$target" && pwd)
     binary=$target/debug/checkoutd
+}
+
+# install PYPI [NPM]: packages by name and version into $tools/venv and $tools/node_modules; sets python
+install() {
+    local pypi=$1 npm=${2:-}
+    # Which ones are there is written down last.
+    if [ "$(cat "$tools/installed" 2>/dev/null)" != "$pypi $npm" ]; then
+        python3 -m venv --clear "$tools/venv" || fail "python3 -m venv fails: apt-get install python3-venv"
+        # shellcheck disable=SC2086 # several names
+        "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check $pypi
+        # shellcheck disable=SC2086
+        [ -z "$npm" ] || npm install --loglevel=error --no-audit --no-fund --prefix "$tools" $npm
+        printf '%s\n' "$pypi $npm" >"$tools/installed"
+    fi
+    python=$tools/venv/bin/python
 }
 
 now() { "$python" -c 'import time; print(time.time())'; }
