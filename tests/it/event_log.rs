@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Merchant, Receiver, TestApp,
-    events::{emit, emit_completed, emit_event, emit_in, event, event_about},
+    events::{emit, emit_completed, emit_event, emit_in, event, event_about, until_caught_up_with},
 };
 
 fn path(object: &Value) -> String {
@@ -46,6 +46,7 @@ async fn the_log_is_read_page_by_page_in_both_directions() {
     }
     assert_eq!(walked, newest_first);
 
+    until_caught_up_with(&app).await;
     let from = (start + TimeDelta::seconds(2)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let mut caught_up = ids(&items(&merchant, &format!("/v1/events?since={from}&limit=2")).await);
     loop {
@@ -100,6 +101,7 @@ async fn who_catches_up_misses_nothing_that_is_committed_later() {
         "to look something up, what is there is shown"
     );
     slow.commit().await.unwrap();
+    until_caught_up_with(&app).await;
     assert_eq!(catch_up().await, [early.id.to_string(), late.id.to_string()]);
 
     let mut undone = app.state().pool.begin().await.unwrap();
@@ -122,6 +124,7 @@ async fn events_of_one_transaction_are_caught_up_in_the_order_of_their_sequence(
         emit_in(&app, &mut tx, &merchant, &event).await;
     }
     tx.commit().await.unwrap();
+    until_caught_up_with(&app).await;
     let listed = items(&merchant, &format!("/v1/events?since={start}")).await;
     let sequences: Vec<_> = listed.iter().map(|event| event["sequence"].as_i64().unwrap()).collect();
     assert_eq!(sequences, [1, 2, 3]);

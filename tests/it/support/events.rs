@@ -1,5 +1,7 @@
 //! Events that are made up, as the transactions of the domain emit them.
 
+use std::time::{Duration, Instant};
+
 use checkoutd::{
     db::{self, Tx},
     tenancy::Scope,
@@ -9,6 +11,9 @@ use serde_json::json;
 use sqlx::types::Uuid;
 
 use super::{Merchant, TestApp};
+
+/// No scenario holds a transaction open for as long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn scope(merchant: &Merchant) -> Scope {
     Scope {
@@ -53,4 +58,14 @@ pub async fn emit(app: &TestApp, merchant: &Merchant, event_type: EventType) -> 
 
 pub async fn emit_completed(app: &TestApp, merchant: &Merchant) -> FrozenEvent {
     emit(app, merchant, EventType::CheckoutSessionCompleted).await
+}
+
+/// Waits until every event that is committed can be caught up with: none is shown while an older transaction of the
+/// server is open, whosever that is, and the scenarios share one server.
+pub async fn until_caught_up_with(app: &TestApp) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_shown = "select coalesce(max(xact_id), 0) < pg_snapshot_xmin(pg_current_snapshot())::text::bigint from events";
+    while !sqlx::query_scalar::<_, bool>(is_shown).fetch_one(&app.state().pool).await.unwrap() {
+        assert!(Instant::now() < deadline, "another scenario holds a transaction open");
+    }
 }
