@@ -8,9 +8,10 @@ use secrecy::SecretString;
 use crate::{
     config::Config,
     db::Pool,
+    http::Overload,
     kit::{clock::Clock, ids::Ids, secret::Sealer},
     metrics::Metrics,
-    razorpay, webhooks,
+    razorpay, tenancy, webhooks,
     worker::Wake,
 };
 
@@ -43,6 +44,10 @@ pub struct Parts {
     pub recorder: webhooks::Recorder,
     /// Lets deliveries that are behind wait for new ones.
     pub catch_up: webhooks::CatchUp,
+    /// Refuses creates that would have to wait for long.
+    pub overload: Overload,
+    /// API keys that were looked up a moment ago.
+    pub known_keys: tenancy::KeyCache,
     /// Tells the workers of this process that there is work; never more than a hint.
     pub wake: Wake,
     /// What is counted and measured.
@@ -86,6 +91,8 @@ impl App {
             egress: webhooks::Egress::new(config.allow_private_webhook_targets)?,
             recorder: webhooks::Recorder::default(),
             catch_up: webhooks::CatchUp::default(),
+            overload: Overload::new(config.creates_at_once),
+            known_keys: tenancy::KeyCache::default(),
             wake: Wake::default(),
             pool: pool.clone(),
             reserved,

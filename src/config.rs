@@ -16,6 +16,8 @@ pub struct Config {
     pub database_url: Option<SecretString>,
     /// `CHECKOUTD_DATABASE_POOL_SIZE`: most connections to Postgres.
     pub database_pool_size: u32,
+    /// `CHECKOUTD_CREATES_AT_ONCE`: sessions that are drafted at a time; more wait, and too many are refused.
+    pub creates_at_once: u32,
     /// `CHECKOUTD_BIND`: where the API listens.
     pub bind: SocketAddr,
     /// `CHECKOUTD_PUBLIC_URL`: how the world reaches the API; the return page and webhook URLs start with it.
@@ -87,6 +89,7 @@ const fn variable(name: &'static str, default: Option<&'static str>) -> Variable
 /// Postgres.
 pub const DATABASE_URL: Variable = variable("DATABASE_URL", None);
 const POOL_SIZE: Variable = variable("CHECKOUTD_DATABASE_POOL_SIZE", Some("16"));
+const CREATES_AT_ONCE: Variable = variable("CHECKOUTD_CREATES_AT_ONCE", Some("4"));
 const BIND: Variable = variable("CHECKOUTD_BIND", Some("127.0.0.1:8080"));
 const PUBLIC_URL: Variable = variable("CHECKOUTD_PUBLIC_URL", None);
 /// Keys that seal secrets.
@@ -112,6 +115,7 @@ pub const API_KEY: Variable = variable("CHECKOUTD_API_KEY", None);
 pub const VARIABLES: &[Variable] = &[
     DATABASE_URL,
     POOL_SIZE,
+    CREATES_AT_ONCE,
     BIND,
     PUBLIC_URL,
     ENCRYPTION_KEY,
@@ -187,6 +191,9 @@ impl Config {
             database_url: reader.optional(DATABASE_URL, "must be a Postgres URL", db::is_url),
             database_pool_size: reader.parse(POOL_SIZE, "must be a number from 2 to 1000", |text| {
                 text.parse().ok().filter(|size| (2..=1000).contains(size))
+            }),
+            creates_at_once: reader.parse(CREATES_AT_ONCE, "must be a number from 1 to 1000", |text| {
+                text.parse().ok().filter(|creates| (1..=1000).contains(creates))
             }),
             bind,
             public_url: match reader.text(PUBLIC_URL) {

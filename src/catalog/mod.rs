@@ -13,8 +13,6 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use chrono::{DateTime, Utc};
-
 pub use plan::{Plan, PlanId};
 pub use plan_api::PlanResponse;
 pub use price::{Price, PriceId};
@@ -34,15 +32,6 @@ pub async fn list_plans(app: &App, scope: Scope, ids: &[PlanId]) -> Result<Vec<P
     store::list_plans(&app.pool, scope, ids).await
 }
 
-/// The published plan that `name` means: its id, or else its lookup key.
-pub async fn find_plan_by_id_or_lookup_key(
-    app: &App,
-    scope: Scope,
-    name: &str,
-) -> Result<Option<Plan>, db::Error> {
-    store::find_published_plan(&app.pool, scope, name.parse().ok(), name).await
-}
-
 /// A price by its id, ended or not.
 pub async fn find_price(app: &App, scope: Scope, id: PriceId) -> Result<Option<Price>, db::Error> {
     store::find_price(&app.pool, scope, id).await
@@ -53,12 +42,10 @@ pub async fn list_prices(app: &App, scope: Scope, ids: &[PriceId]) -> Result<Vec
     store::list_prices(&app.pool, scope, ids).await
 }
 
-/// The prices at which a plan is sold at `at`: published, started and not ended. Oldest first.
-pub async fn list_live_prices(
-    app: &App,
-    scope: Scope,
-    plan: PlanId,
-    at: DateTime<Utc>,
-) -> Result<Vec<Price>, db::Error> {
-    store::list_live_prices(&app.pool, scope, plan, at).await
+/// Prices as `jsonb_agg(to_jsonb(prices))` gives them, for statements that read other tables too.
+///
+/// # Errors
+/// A value that no CHECK of the table lets through.
+pub fn read_prices(rows: serde_json::Value) -> Result<Vec<Price>, db::Error> {
+    store::read_prices(rows)
 }

@@ -1,6 +1,7 @@
 //! SQL of plans and prices.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::types::Uuid;
 
@@ -77,29 +78,6 @@ pub async fn find_plan(pool: &Pool, scope: Scope, id: PlanId) -> Result<Option<P
         where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(Into::into))
-}
-
-pub async fn find_published_plan(
-    pool: &Pool,
-    scope: Scope,
-    id: Option<PlanId>,
-    lookup_key: &str,
-) -> Result<Option<Plan>, db::Error> {
-    let row = sqlx::query_as!(
-        PlanRow,
-        "-- catalog.find_published_plan
-        select id, name, description, lookup_key, display_order, metadata, status, created_at, updated_at
-        from plans
-        where environment_id = $1 and (id = $2 or lookup_key = $3) and status = 'published'
-        order by (id = $2) desc nulls last
-        limit 1",
-        Uuid::from(scope.environment),
-        id.map(Uuid::from),
-        lookup_key,
     )
     .fetch_optional(pool)
     .await?;
@@ -215,7 +193,7 @@ pub async fn search_plans(
     Ok(page.map(Into::into))
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx::FromRow, Deserialize)]
 struct PriceRow {
     id: Uuid,
     plan_id: Uuid,
@@ -417,32 +395,10 @@ pub async fn lock_price(tx: &mut Tx, scope: Scope, id: PriceId) -> Result<Option
     .transpose()
 }
 
-pub async fn list_live_prices(
-    pool: &Pool,
-    scope: Scope,
-    plan: PlanId,
-    at: DateTime<Utc>,
-) -> Result<Vec<Price>, db::Error> {
-    sqlx::query_as!(
-        PriceRow,
-        "-- catalog.list_live_prices
-        select id, plan_id, billing_model, billing_period, billing_period_count, invoice_cadence, currency,
-            amount_minor, tier_mode, tiers, package_divide_by, package_round, min_quantity, trial_period_days,
-            display_name, description, lookup_key, group_id, metadata, start_date, end_date, parent_price_id,
-            status, created_at, updated_at
-        from prices
-        where environment_id = $1 and plan_id = $2 and status = 'published' and start_date <= $3
-            and (end_date is null or end_date > $3)
-        order by created_at, id",
-        Uuid::from(scope.environment),
-        Uuid::from(plan),
-        at,
-    )
-    .fetch_all(pool)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// Prices as `jsonb_agg(to_jsonb(prices))` gives them.
+pub fn read_prices(rows: Value) -> Result<Vec<Price>, db::Error> {
+    let rows: Vec<PriceRow> = serde_json::from_value(rows).map_err(decode)?;
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// The prices of several plans that have not ended at `at`; oldest first.

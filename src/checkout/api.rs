@@ -22,7 +22,7 @@ use crate::{
     catalog::BillingPeriod,
     customers::CustomerId,
     http::{
-        ApiError, Body, Caller, Created, IdPath, Named, Query, Reserved, Violations, check_length,
+        ApiError, Body, Caller, Created, IdPath, Named, Query, Reserved, Ticket, Violations, check_length,
         metadata_violations,
         openapi::{ApiRouter, Metadata, doc, get_with, post_with},
         optional_time, page,
@@ -282,6 +282,7 @@ impl SubscriptionParams {
 async fn create(
     caller: Caller,
     State(app): State<App>,
+    ticket: Ticket,
     reserved: Reserved,
     Body(request): Body<CreateRequest>,
 ) -> Result<Created<SessionResponse>, ApiError> {
@@ -293,7 +294,7 @@ async fn create(
     }
     let (id, ttl) = (reserved.id(&app.ids), caller.session_ttl(&app));
     let request = request.parse(caller.mode, app.clock.now())?;
-    let session = create::create(&app, caller.scope, id, ttl, request).await?;
+    let session = create::create(&app, caller.scope, id, ttl, ticket, request).await?;
     Ok(Created(session))
 }
 

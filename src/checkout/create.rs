@@ -7,21 +7,22 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    link,
+    link::{self, Payer},
     model::{Session, SessionResponse},
-    quote::{Quote, QuoteError, quote},
+    offer_store::{self, Offered},
+    quote::{QuoteError, QuoteLine, quote},
     reconcile::{self, ReconcileError},
     schedule,
-    session::{Cause, SessionId, Status},
-    settle::{News, Refusal, SettleError, refusal, settle},
+    session::{LinkState, SessionId, State, Status},
+    settle::{News, Refusal, SettleError, refusal, settle_drafted},
     store,
 };
 use crate::{
     app::App,
-    catalog::{self, BillingPeriod, Plan, PlanId},
-    customers::{self, Customer, CustomerId},
+    catalog::{BillingPeriod, PlanId},
+    customers::{self, CustomerId},
     db::{self, RowStatus},
-    http::ApiError,
+    http::{ApiError, Ticket},
     invoices::InvoiceId,
     kit::{
         checkpoint,
@@ -100,14 +101,41 @@ pub struct Draft {
 }
 
 impl Draft {
-    fn terms(&self) -> link::Terms<'_> {
-        link::Terms {
-            session: self.session,
-            invoice: self.invoice,
+    /// The session as [`store::insert_draft`] has stored it.
+    fn into_session(self, scope: Scope, version: i64) -> Session {
+        Session {
+            scope,
+            id: self.session,
             customer: self.customer,
-            amount: self.amount,
+            subscription: self.subscription,
+            invoice: self.invoice,
+            payment: self.payment,
+            connection: self.connection,
+            state: State {
+                status: Status::Initiated,
+                link_state: LinkState::None,
+                link_id: None,
+                amount: self.amount,
+            },
+            action: "create_subscription".into(),
+            payment_provider: "razorpay".into(),
+            idempotency_key: self.idempotency_key,
+            success_url: self.success_url,
+            failure_url: self.failure_url,
+            cancel_url: self.cancel_url,
+            metadata: self.metadata,
+            link_url: None,
+            event_count: 0,
+            failure_reason: None,
             expires_at: self.expires_at,
-            metadata: &self.metadata,
+            completed_at: None,
+            cancelled_at: None,
+            check_count: 0,
+            checked_at: None,
+            created_at: self.now,
+            updated_at: self.now,
+            version,
+            payment_status: "INITIATED".into(),
         }
     }
 }
@@ -124,6 +152,21 @@ pub struct DraftLines {
     pub charged_minor: Vec<Option<i64>>,
 }
 
+impl DraftLines {
+    fn new(app: &App, quoted: Vec<QuoteLine>) -> Self {
+        let mut lines = Self::default();
+        for line in quoted {
+            lines.ids.push(app.ids.uuid());
+            lines.price_ids.push(line.price.id.into());
+            lines.quantities.push(line.quantity);
+            lines.display_names.push(line.price.display_name);
+            lines.charge_ids.push(app.ids.uuid());
+            lines.charged_minor.push(line.charged.map(|charged| charged.minor));
+        }
+        lines
+    }
+}
+
 /// Drafts a session and returns it `pending` with its link.
 ///
 /// # Errors
@@ -135,27 +178,67 @@ pub async fn create(
     scope: Scope,
     id: SessionId,
     ttl: TimeDelta,
+    ticket: Ticket,
     request: NewSession,
 ) -> Result<SessionResponse, ApiError> {
-    let customer = payer(app, scope, &request.customer_external_id).await?;
-    let plan = catalog::find_plan_by_id_or_lookup_key(app, scope, &request.plan)
-        .await?
-        .ok_or_else(|| ApiError::not_found("plan"))?;
+    let turn = ticket.turn().await?;
     let now = app.clock.now();
-    let prices = catalog::list_live_prices(app, scope, plan.id, now).await?;
+    let offer =
+        offer_store::find_offer(&app.pool, scope, &request.customer_external_id, &request.plan, now).await?;
+    let Some((customer, payer)) = offer.payer else {
+        return Err(no_payer(app, scope, &request.customer_external_id).await);
+    };
+    let Offered { plan, plan_name, prices } = offer.plan.ok_or_else(|| ApiError::not_found("plan"))?;
     let quote = quote(prices, request.currency, request.billing_period, request.billing_period_count)?;
-    let account = tenancy::published_account(app, scope).await?;
+    let account = tenancy::open_account(app, scope, offer.account.ok_or(AccountError::Missing)?)?;
     if let Some(pause) = app.razorpay.creates_paused(&account.credentials) {
         // Nothing is drafted: a link could not be made for it.
         return Err(ApiError::unavailable("the payment provider does not answer", retry_after(pause))
             .detail("reason", "provider_unavailable"));
     }
-    let draft = draft(app, id, request, &customer, &plan, quote, account.connection, ttl, now)?;
-    if let Some(session) = insert(app, scope, &draft).await? {
-        return resume(app, session).await;
-    }
+    let period_start = request.start_date.unwrap_or(now);
+    let period_end = quote.recurrence.boundary(period_start, payer.timezone, 1).ok_or_else(|| {
+        let field = "configuration.create_subscription_params.start_date";
+        ApiError::validation(field, "is too far in the future")
+    })?;
+    let expires_at = now + ttl;
+    let draft = Draft {
+        session: id,
+        customer,
+        plan,
+        plan_name,
+        subscription: app.ids.next(),
+        invoice: app.ids.next(),
+        payment: app.ids.next(),
+        connection: account.connection,
+        amount: quote.total,
+        recurrence: quote.recurrence,
+        timezone: payer.timezone.name(),
+        period_start,
+        period_end,
+        end_date: request.end_date,
+        collection_method: request.collection_method,
+        lookup_key: request.subscription_lookup_key,
+        subscription_metadata: Value::Object(request.subscription_metadata),
+        lines: DraftLines::new(app, quote.lines),
+        idempotency_key: request.idempotency_key,
+        success_url: request.success_url,
+        failure_url: request.failure_url,
+        cancel_url: request.cancel_url,
+        metadata: Value::Object(request.metadata),
+        expires_at,
+        check_at: expires_at.min(now + schedule::CREATE_PATIENCE),
+        now,
+    };
+    let inserted = insert(app, scope, &draft).await?;
+    // Razorpay may take its time.
+    drop(turn);
+    let version = match inserted {
+        Inserted::Now { version } => version,
+        Inserted::Before(session) => return resume(app, *session).await,
+    };
     checkpoint::reach("create.drafted");
-    ask_for_link(app, scope, &draft, &customer, &account).await
+    ask_for_link(app, draft.into_session(scope, version), &payer, &account).await
 }
 
 /// Goes on with a session whose create died on the way, and answers as the create would have.
@@ -181,82 +264,36 @@ pub async fn resume(app: &App, session: Session) -> Result<SessionResponse, ApiE
     }
 }
 
-async fn payer(app: &App, scope: Scope, external_id: &str) -> Result<Customer, ApiError> {
-    let customer = customers::find_by_external_id(app, scope, external_id)
-        .await?
-        .ok_or_else(|| ApiError::not_found("customer"))?;
-    if customer.status == RowStatus::Archived {
-        return Err(ApiError::invalid_request("customer_archived", "the customer is archived"));
+/// Why there is nobody to pay.
+async fn no_payer(app: &App, scope: Scope, external_id: &str) -> ApiError {
+    match customers::find_by_external_id(app, scope, external_id).await {
+        Ok(Some(customer)) if customer.status == RowStatus::Archived => {
+            ApiError::invalid_request("customer_archived", "the customer is archived")
+        }
+        Ok(_) => ApiError::not_found("customer"),
+        Err(error) => error.into(),
     }
-    Ok(customer)
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything a draft is made of, each of its own type")]
-fn draft(
-    app: &App,
-    id: SessionId,
-    request: NewSession,
-    customer: &Customer,
-    plan: &Plan,
-    quote: Quote,
-    connection: ConnectionId,
-    ttl: TimeDelta,
-    now: DateTime<Utc>,
-) -> Result<Draft, ApiError> {
-    let period_start = request.start_date.unwrap_or(now);
-    let period_end = quote.recurrence.boundary(period_start, customer.timezone, 1).ok_or_else(|| {
-        let field = "configuration.create_subscription_params.start_date";
-        ApiError::validation(field, "is too far in the future")
-    })?;
-    let mut lines = DraftLines::default();
-    for line in quote.lines {
-        lines.ids.push(app.ids.uuid());
-        lines.price_ids.push(line.price.id.into());
-        lines.quantities.push(line.quantity);
-        lines.display_names.push(line.price.display_name);
-        lines.charge_ids.push(app.ids.uuid());
-        lines.charged_minor.push(line.charged.map(|charged| charged.minor));
-    }
-    let expires_at = now + ttl;
-    Ok(Draft {
-        session: id,
-        customer: customer.id,
-        plan: plan.id,
-        plan_name: plan.name.clone(),
-        subscription: app.ids.next(),
-        invoice: app.ids.next(),
-        payment: app.ids.next(),
-        connection,
-        amount: quote.total,
-        recurrence: quote.recurrence,
-        timezone: customer.timezone.name(),
-        period_start,
-        period_end,
-        end_date: request.end_date,
-        collection_method: request.collection_method,
-        lookup_key: request.subscription_lookup_key,
-        subscription_metadata: Value::Object(request.subscription_metadata),
-        lines,
-        idempotency_key: request.idempotency_key,
-        success_url: request.success_url,
-        failure_url: request.failure_url,
-        cancel_url: request.cancel_url,
-        metadata: Value::Object(request.metadata),
-        expires_at,
-        check_at: expires_at.min(now + schedule::CREATE_PATIENCE),
-        now,
-    })
+/// What became of a draft.
+enum Inserted {
+    /// Its session is stored, as this version.
+    Now { version: i64 },
+    /// The session is there already: a run of the same request that was taken for dead has come so far meanwhile.
+    Before(Box<Session>),
 }
 
-/// Inserts the draft; 409 with the whole open session when its idempotency key is taken. A session when it is there
-/// already: a run of the same request that was taken for dead has come so far meanwhile.
-async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<Option<Session>, ApiError> {
+/// Inserts the draft; 409 with the whole open session when its idempotency key is taken.
+async fn insert(app: &App, scope: Scope, draft: &Draft) -> Result<Inserted, ApiError> {
     // The holder of the key can end between the refusal and the look: then the key is free, so try again.
     for _ in 0..3 {
-        let Err(error) = store::insert_draft(&app.pool, scope, draft).await else { return Ok(None) };
+        let error = match store::insert_draft(&app.pool, scope, draft).await {
+            Ok(version) => return Ok(Inserted::Now { version }),
+            Err(error) => error,
+        };
         let Some(constraint) = db::violated_constraint(&error) else { return Err(error.into()) };
         if let Some(own) = store::find(&app.pool, scope, draft.session).await? {
-            return Ok(Some(own));
+            return Ok(Inserted::Before(Box::new(own)));
         }
         if store::is_archived_meanwhile(&error) {
             let message = "the customer or the plan was archived meanwhile";
@@ -285,13 +322,12 @@ fn key_taken(key: &str, open: Session, now: DateTime<Utc>) -> ApiError {
 /// The provider call, between two commits, and its outcome as a fact.
 async fn ask_for_link(
     app: &App,
-    scope: Scope,
-    draft: &Draft,
-    customer: &Customer,
+    drafted: Session,
+    payer: &Payer,
     account: &Account,
 ) -> Result<SessionResponse, ApiError> {
-    let id = draft.session;
-    let wanted = link::wanted(app, scope.environment, &draft.terms(), customer);
+    let id = drafted.id;
+    let wanted = link::wanted(app, &drafted, payer);
     let outcome = app.razorpay.ensure_link(&account.credentials, &wanted, false).await;
     checkpoint::reach("create.linked");
     let news = link::news(outcome).map_err(|error| outcome_unknown(id, &error))?;
@@ -300,8 +336,7 @@ async fn ask_for_link(
         News::LinkMismatched { .. } => Some(Refusal::Mismatched),
         _ => None,
     };
-    let settled =
-        settle(app, scope, id, news, Cause::Create).await.map_err(|error| not_recorded(id, error))?;
+    let settled = settle_drafted(app, drafted, news).await.map_err(|error| not_recorded(id, error))?;
     checkpoint::reach("create.settled");
     match refusal {
         None => Ok(SessionResponse::new(settled.session, app.clock.now(), false)),

@@ -105,9 +105,7 @@ async fn look(app: &App, session: &Session) -> Result<Option<DateTime<Utc>>, Rec
         (Status::Pending, _) => {
             let answer =
                 reconcile::ask(app, &app.razorpay, session, Cause::Reconcile, Urgency::CanWait).await?;
-            if answer.verdict == Verdict::Dead {
-                reconcile::end_dead_link(app, &answer.session, Cause::Reconcile, now).await?;
-            }
+            reconcile::end_dead_link(app, answer, Cause::Reconcile, now).await?;
             Ok(Some(schedule::next_look(app, session)))
         }
     }
@@ -210,7 +208,7 @@ pub async fn shut(
     };
     match answer.verdict {
         _ if answer.session.state.status.is_terminal() => Ok(Shut::Ended),
-        Verdict::Dead | Verdict::Absent => Ok(Shut::Closed),
+        Verdict::Cancelled | Verdict::Expired | Verdict::Absent => Ok(Shut::Closed),
         // Paid with the wrong amount: the money goes back and the link is used up.
         Verdict::Paid => Ok(Shut::Closed),
         // It has only now become known: nobody has tried to cancel it.

@@ -1,16 +1,14 @@
 //! What we ask Razorpay for: the link's amount, deadline, notes and return address. Pure but for the clock.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
+use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
-use super::{model::Session, session::SessionId, settle::News};
+use super::{model::Session, settle::News};
 use crate::{
     app::App,
-    customers::{Customer, CustomerId},
-    invoices::InvoiceId,
-    kit::money::Money,
+    customers::{Customer, Profile},
     razorpay::{self, Link, NewLink, ProviderError},
-    tenancy::EnvironmentId,
 };
 
 /// Note that ties a payment to its session; the merchant's metadata cannot overwrite it.
@@ -26,45 +24,37 @@ const SHORTEST_LINK_LIFE: TimeDelta = TimeDelta::minutes(17);
 /// The link outlives the session a little; at the deadline we cancel it ourselves.
 const SLACK: TimeDelta = TimeDelta::minutes(2);
 
-/// The part of a session that its link is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms<'s> {
-    pub session: SessionId,
-    pub invoice: InvoiceId,
-    pub customer: CustomerId,
-    pub amount: Money,
-    pub expires_at: DateTime<Utc>,
-    pub metadata: &'s Value,
+/// Who pays: what the link and the billing periods depend on.
+#[derive(Clone, Debug)]
+pub struct Payer {
+    pub name: String,
+    pub email: Option<String>,
+    pub contact: Option<String>,
+    pub timezone: Tz,
 }
 
-impl<'s> From<&'s Session> for Terms<'s> {
-    fn from(session: &'s Session) -> Self {
-        Self {
-            session: session.id,
-            invoice: session.invoice,
-            customer: session.customer,
-            amount: session.state.amount,
-            expires_at: session.expires_at,
-            metadata: &session.metadata,
-        }
+impl From<Customer> for Payer {
+    fn from(customer: Customer) -> Self {
+        let Profile { name, email, contact, timezone, .. } = customer.profile;
+        Self { name, email, contact, timezone }
     }
 }
 
 /// The link of a session. The same for every try, but for a deadline that may not be too close.
-pub fn wanted(app: &App, environment: EnvironmentId, terms: &Terms<'_>, customer: &Customer) -> NewLink {
+pub fn wanted(app: &App, session: &Session, payer: &Payer) -> NewLink {
     let earliest = app.clock.now() + SHORTEST_LINK_LIFE;
     NewLink {
-        reference_id: terms.session.to_string(),
-        amount: terms.amount,
-        description: format!("Invoice {}", terms.invoice),
-        expire_by: (terms.expires_at + SLACK).max(earliest).timestamp(),
+        reference_id: session.id.to_string(),
+        amount: session.state.amount,
+        description: format!("Invoice {}", session.invoice),
+        expire_by: (session.expires_at + SLACK).max(earliest).timestamp(),
         customer: razorpay::Customer {
-            name: Some(customer.name.clone()),
-            email: customer.email.clone(),
-            contact: customer.contact.clone().filter(|contact| (8..=14).contains(&contact.chars().count())),
+            name: Some(payer.name.clone()),
+            email: payer.email.clone(),
+            contact: payer.contact.clone().filter(|contact| (8..=14).contains(&contact.chars().count())),
         },
-        notes: notes(terms),
-        callback_url: format!("{}return/{environment}/{}", app.config.public_url, terms.session),
+        notes: notes(session),
+        callback_url: format!("{}return/{}/{}", app.config.public_url, session.scope.environment, session.id),
     }
 }
 
@@ -79,15 +69,15 @@ pub fn news(outcome: Result<Link, ProviderError>) -> Result<News, ProviderError>
 }
 
 /// Ours first, then as much of the metadata as fits.
-fn notes(terms: &Terms<'_>) -> Map<String, Value> {
+fn notes(session: &Session) -> Map<String, Value> {
     let ours = [
-        (SESSION_NOTE, terms.session.to_string()),
-        (INVOICE_NOTE, terms.invoice.to_string()),
-        (CUSTOMER_NOTE, terms.customer.to_string()),
+        (SESSION_NOTE, session.id.to_string()),
+        (INVOICE_NOTE, session.invoice.to_string()),
+        (CUSTOMER_NOTE, session.customer.to_string()),
     ];
     let mut notes: Map<_, _> =
         ours.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect();
-    let metadata = terms.metadata.as_object().into_iter().flatten();
+    let metadata = session.metadata.as_object().into_iter().flatten();
     for (key, value) in metadata {
         if notes.len() < MAX_NOTES && !notes.contains_key(key) {
             let text = value.as_str().unwrap_or_default().chars().take(MAX_NOTE_CHARACTERS).collect();

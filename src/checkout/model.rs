@@ -62,15 +62,25 @@ pub struct Session {
     pub cancelled_at: Option<DateTime<Utc>>,
     /// Checks by the worker since the last change.
     pub check_count: i32,
+    /// When readers last had the provider asked.
+    pub checked_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Its row's version: another one after every change, of whatever (Postgres's `xmin`).
+    pub version: i64,
     /// Its payment's status.
     pub payment_status: String,
 }
 
 impl Session {
+    /// Whether its account is one of those that signed and its link, as far as both are known, the one named.
+    pub fn is_of(&self, connections: &[ConnectionId], link_id: Option<&str>) -> bool {
+        let is_other = link_id.zip(self.state.link_id.as_deref()).is_some_and(|(named, own)| named != own);
+        connections.contains(&self.connection) && !is_other
+    }
+
     /// How long a reader should wait before asking again, and how long one provider read serves all readers.
     pub fn poll_interval(&self, now: DateTime<Utc>) -> TimeDelta {
         let age = now - self.created_at;

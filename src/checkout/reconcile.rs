@@ -51,8 +51,10 @@ pub enum Verdict {
     Paid,
     /// Still payable.
     Unpaid,
-    /// Nobody can pay on it any more, and nobody did.
-    Dead,
+    /// Nobody can pay on it any more, and nobody did: it was cancelled.
+    Cancelled,
+    /// The same: its time was up.
+    Expired,
     /// There is no link under our reference, as far as the provider's lists tell.
     Absent,
 }
@@ -113,7 +115,8 @@ pub async fn ask(
     let verdict = match link.status {
         LinkStatus::Paid | LinkStatus::PartiallyPaid => Verdict::Paid,
         LinkStatus::Created => Verdict::Unpaid,
-        LinkStatus::Cancelled | LinkStatus::Expired => Verdict::Dead,
+        LinkStatus::Cancelled => Verdict::Cancelled,
+        LinkStatus::Expired => Verdict::Expired,
         // Nothing is concluded from a word that is not known.
         LinkStatus::Other => {
             return Err(ProviderError::Unavailable("the link's status is unknown".into()).into());
@@ -214,12 +217,14 @@ pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Sessi
         Cause::Return => (TimeDelta::zero(), Urgency::CanWait),
         _ => (POLL_WINDOW, Urgency::Poll),
     };
+    if session.checked_at.is_some_and(|at| at > now - window) {
+        return Ok((session, true));
+    }
     if !store::claim_poll(&app.pool, session.scope, session.id, now, now - window).await? {
         return Ok((session, true));
     }
     let checked = match ask(app, &app.razorpay.hurried(), &session, cause, urgency).await {
-        Ok(Answer { verdict: Verdict::Dead, session, .. }) => end_dead_link(app, &session, cause, now).await,
-        Ok(answer) => Ok(answer.session),
+        Ok(answer) => end_dead_link(app, answer, cause, now).await,
         Err(error) => Err(error),
     };
     match checked {
@@ -231,17 +236,24 @@ pub async fn refresh(app: &App, session: Session, cause: Cause) -> Result<(Sessi
     }
 }
 
-/// The link died at the provider while the session was open: it expired there, or somebody cancelled it.
+/// Ends an open session whose link died at the provider: it expired there, or somebody cancelled it. The session as it
+/// is then.
 pub async fn end_dead_link(
     app: &App,
-    session: &Session,
+    answer: Answer,
     cause: Cause,
     now: DateTime<Utc>,
 ) -> Result<Session, ReconcileError> {
+    let Answer { verdict, session, .. } = answer;
     if session.state.status.is_terminal() || session.state.link_state == LinkState::Closing {
-        return Ok(session.clone());
+        return Ok(session);
     }
-    let news = if now >= session.expires_at { News::LinkExpired } else { News::LinkCancelled };
+    let news = match verdict {
+        Verdict::Expired => News::LinkExpired,
+        Verdict::Cancelled if now >= session.expires_at => News::LinkExpired,
+        Verdict::Cancelled => News::LinkCancelled,
+        Verdict::Paid | Verdict::Unpaid | Verdict::Absent => return Ok(session),
+    };
     Ok(settle(app, session.scope, session.id, news, cause).await?.session)
 }
 
@@ -251,7 +263,7 @@ pub async fn resume_create(app: &App, session: &Session) -> Result<Session, Reco
     let customer = customers::find(app, session.scope, session.customer)
         .await?
         .ok_or(ReconcileError::Settle(SettleError::Inconsistent(session.id)))?;
-    let wanted = link::wanted(app, session.scope.environment, &session.into(), &customer);
+    let wanted = link::wanted(app, session, &customer.into());
     let news = link::news(app.razorpay.ensure_link(&account.credentials, &wanted, true).await)?;
     checkpoint::reach("resume.linked");
     Ok(settle(app, session.scope, session.id, news, Cause::Reconcile).await?.session)

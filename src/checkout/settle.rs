@@ -8,7 +8,7 @@ use super::{
     model::{Session, SessionResponse},
     schedule,
     session::{Cause, Decision, Fact, LinkState, RefundReason, SessionId, Status, decide},
-    store::{self, Applied, Transition},
+    store::{self, Applied, Evidence, Transition},
 };
 use crate::{
     app::App,
@@ -156,6 +156,87 @@ pub async fn settle(
     Ok(settled)
 }
 
+/// Settles the link of a session as it was drafted a moment ago. Nobody else knows the session, as a rule: then it is
+/// one statement, without a lock that would be held between two. Else it is settled like any other fact.
+pub async fn settle_drafted(app: &App, drafted: Session, news: News) -> Result<Settled, SettleError> {
+    let (scope, id) = (drafted.scope, drafted.id);
+    let decision = decide(&drafted.state, &news.fact());
+    if let (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) = (decision, &news) {
+        let (from, mut session) = (drafted.state.status, drafted);
+        open_link(&mut session, link_id.clone(), url.clone(), app.clock.now());
+        let change = transition(app, &session, from, Cause::Create.into(), PENDING, false)?;
+        if at_once(store::mark_pending(&app.pool, &change).await)? {
+            let settled = Settled { session, decision, cause: Cause::Create };
+            log(&settled);
+            checkpoint::reach("settle.committed");
+            announce(app, &settled);
+            return Ok(settled);
+        }
+    }
+    settle(app, scope, id, news, Cause::Create).await
+}
+
+/// Whether a statement of its own did it. The victim of a deadlock did not: what goes under the lock is run again.
+fn at_once(done: Result<bool, db::Error>) -> Result<bool, db::Error> {
+    match done {
+        Err(error) if db::is_conflict(&error) => Ok(false),
+        done => done,
+    }
+}
+
+/// What a signed event says of a payment, for [`complete_at_once`].
+#[derive(Debug)]
+pub struct SignedPayment<'a> {
+    /// Captured on the link.
+    pub payment: ProviderPayment,
+    /// The link that it names.
+    pub link_id: Option<&'a str>,
+    /// The session that it names.
+    pub reference: Option<SessionId>,
+    /// The event.
+    pub evidence: Evidence<'a>,
+}
+
+/// Completes an open session by the signed event of its payment, and keeps the event, in a transaction of one statement.
+/// `None`, and nothing has changed, when it is anything but the ordinary case: then the event is to be stored and
+/// settled like any other, under the session's lock.
+pub async fn complete_at_once(
+    app: &App,
+    scope: Scope,
+    signed: SignedPayment<'_>,
+) -> Result<Option<Settled>, SettleError> {
+    let SignedPayment { payment, link_id, reference, evidence } = signed;
+    let Some(mut session) = store::find_by_link(&app.pool, scope, link_id, reference).await? else {
+        return Ok(None);
+    };
+    if !session.is_of(evidence.connections, link_id) {
+        return Ok(None);
+    }
+    let link_id = link_id.map(ToOwned::to_owned);
+    let news = News::Paid { payment: payment.clone(), link_id: link_id.clone() };
+    let decision = decide(&session.state, &news.fact());
+    if decision != Decision::Become(Status::Completed) {
+        return Ok(None);
+    }
+    let (from, now) = (session.state.status, app.clock.now());
+    pay(&mut session, link_id, now);
+    let prefix = invoices::number_prefix(now);
+    let applied = Applied {
+        provider_payment_id: &payment.provider_payment_id,
+        invoice_prefix: &prefix,
+        attempt: app.ids.uuid(),
+    };
+    let source = Source { cause: Cause::Webhook, inbox: Some(evidence.inbox) };
+    let change = transition(app, &session, from, source, COMPLETED, false)?;
+    let done = store::complete_at_once(&app.pool, &change, &applied, payment.amount, &evidence).await;
+    if !at_once(done)? {
+        return Ok(None);
+    }
+    let settled = Settled { session, decision, cause: Cause::Webhook };
+    log(&settled);
+    Ok(Some(settled))
+}
+
 /// Wakes whoever waits for the outcome; call it after the commit.
 pub fn announce(app: &App, settled: &Settled) {
     count(settled);
@@ -204,14 +285,19 @@ pub async fn settle_in(
     let mut step = Step { app, tx, session, source, now: app.clock.now() };
     let decision = step.take(decision, news).await?;
     checkpoint::reach("settle.written");
+    let settled = Settled { session: step.session, decision, cause: source.cause };
+    log(&settled);
+    Ok(settled)
+}
+
+fn log(Settled { session, decision, cause }: &Settled) {
     tracing::info!(
-        session.id = %id,
-        session.status = %step.session.state.status,
-        cause = source.cause.as_str(),
+        session.id = %session.id,
+        session.status = %session.state.status,
+        cause = cause.as_str(),
         ?decision,
         "settled"
     );
-    Ok(Settled { session: step.session, decision, cause: source.cause })
 }
 
 /// One decision being carried out under the session's lock.
@@ -227,10 +313,7 @@ impl Step<'_> {
     async fn take(&mut self, decision: Decision, news: News) -> Result<Decision, SettleError> {
         match (decision, news) {
             (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) => {
-                self.session.state.link_id = Some(link_id);
-                self.session.link_url = Some(url);
-                self.session.state.link_state = LinkState::Open;
-                self.become_pending().await?;
+                self.become_pending(link_id, url).await?;
             }
             (Decision::Become(_), News::Paid { payment, link_id }) => {
                 if !self.record_payment(&payment, Fate::Applied).await? {
@@ -265,14 +348,11 @@ impl Step<'_> {
         Ok(decision)
     }
 
-    async fn become_pending(&mut self) -> Result<(), SettleError> {
+    async fn become_pending(&mut self, link_id: String, url: String) -> Result<(), SettleError> {
         let from = self.session.state.status;
-        self.advance(Status::Pending);
-        let change = transition(self.app, &self.session, from, self.source, false);
-        if !store::mark_pending(self.tx, &change).await? {
-            return Err(SettleError::Inconsistent(self.session.id));
-        }
-        self.emit(EventType::CheckoutSessionInitiated).await
+        open_link(&mut self.session, link_id, url, self.now);
+        let change = transition(self.app, &self.session, from, self.source, PENDING, false)?;
+        all_or_none(change.session, store::mark_pending(&mut *self.tx, &change).await?)
     }
 
     async fn complete(
@@ -281,24 +361,15 @@ impl Step<'_> {
         link_id: Option<String>,
     ) -> Result<(), SettleError> {
         let from = self.session.state.status;
-        self.session.state.link_id = self.session.state.link_id.take().or(link_id);
-        // A paid link cannot be paid again.
-        self.session.state.link_state = LinkState::Closed;
-        self.session.completed_at = Some(self.now);
-        self.session.cancelled_at = None;
-        self.session.payment_status = "SUCCEEDED".into();
-        self.advance(Status::Completed);
+        pay(&mut self.session, link_id, self.now);
         let prefix = invoices::number_prefix(self.now);
         let applied = Applied {
             provider_payment_id: &payment.provider_payment_id,
             invoice_prefix: &prefix,
             attempt: self.app.ids.uuid(),
         };
-        let change = transition(self.app, &self.session, from, self.source, false);
-        if !store::mark_completed(self.tx, &change, &applied).await? {
-            return Err(SettleError::Inconsistent(self.session.id));
-        }
-        self.emit(EventType::CheckoutSessionCompleted).await
+        let change = transition(self.app, &self.session, from, self.source, COMPLETED, false)?;
+        all_or_none(change.session, store::mark_completed(self.tx, &change, &applied).await?)
     }
 
     async fn end(&mut self, status: Status, news: News) -> Result<(), SettleError> {
@@ -308,17 +379,14 @@ impl Step<'_> {
         self.session.failure_reason = Some(reason);
         self.session.state.link_state = link_state;
         self.session.state.link_id = mismatched.or(self.session.state.link_id.take());
-        self.advance(status);
-        let change = transition(self.app, &self.session, from, self.source, never_made);
-        if !store::mark_ended(self.tx, &change).await? {
-            return Err(SettleError::Inconsistent(self.session.id));
-        }
-        self.emit(if status == Status::Failed {
+        advance(&mut self.session, status, self.now);
+        let event = if status == Status::Failed {
             EventType::CheckoutSessionFailed
         } else {
             EventType::CheckoutSessionExpired
-        })
-        .await
+        };
+        let change = transition(self.app, &self.session, from, self.source, event, never_made)?;
+        all_or_none(change.session, store::mark_ended(self.tx, &change).await?)
     }
 
     /// The link that must not stay payable: ours, of an ended session, or a second one.
@@ -380,31 +448,6 @@ impl Step<'_> {
         .await?;
         Ok(())
     }
-
-    fn advance(&mut self, status: Status) {
-        self.session.state.status = status;
-        self.session.event_count += 1;
-        self.session.updated_at = self.now;
-    }
-
-    async fn emit(&mut self, event_type: EventType) -> Result<(), SettleError> {
-        let object = SessionResponse::new(self.session.clone(), self.now, false);
-        let subject = Uuid::from(self.session.id);
-        let id = self.app.ids.next();
-        let event = webhooks::freeze(
-            id,
-            event_type,
-            subject,
-            self.session.event_count,
-            self.now,
-            "checkout_session",
-            &object,
-        )
-        .map_err(|_| SettleError::Inconsistent(self.session.id))?;
-        webhooks::emit_in(self.tx, self.session.scope, &event, &webhooks::delivery_ids(&self.app.ids))
-            .await?;
-        Ok(())
-    }
 }
 
 impl From<RefundReason> for payments::RefundReason {
@@ -418,15 +461,66 @@ impl From<RefundReason> for payments::RefundReason {
     }
 }
 
+/// All rows of a step changed, or the transaction must not commit.
+fn all_or_none(session: &Session, all_changed: bool) -> Result<(), SettleError> {
+    if all_changed { Ok(()) } else { Err(SettleError::Inconsistent(session.id)) }
+}
+
+const PENDING: EventType = EventType::CheckoutSessionInitiated;
+const COMPLETED: EventType = EventType::CheckoutSessionCompleted;
+
+fn open_link(session: &mut Session, link_id: String, url: String, now: DateTime<Utc>) {
+    session.state.link_id = Some(link_id);
+    session.link_url = Some(url);
+    session.state.link_state = LinkState::Open;
+    advance(session, Status::Pending, now);
+}
+
+fn pay(session: &mut Session, link_id: Option<String>, now: DateTime<Utc>) {
+    session.state.link_id = session.state.link_id.take().or(link_id);
+    // A paid link cannot be paid again.
+    session.state.link_state = LinkState::Closed;
+    session.completed_at = Some(now);
+    session.cancelled_at = None;
+    session.payment_status = "SUCCEEDED".into();
+    advance(session, Status::Completed, now);
+}
+
+fn advance(session: &mut Session, status: Status, now: DateTime<Utc>) {
+    session.state.status = status;
+    session.event_count += 1;
+    session.updated_at = now;
+}
+
+/// What is to be written of a session that has changed already, with the event that tells of it.
 fn transition<'s>(
     app: &App,
     session: &'s Session,
     from: Status,
     source: Source,
+    event: EventType,
     never_made: bool,
-) -> Transition<'s> {
-    let check_at = schedule::after_change(app, session, never_made);
-    Transition { session, from, cause: source.cause, inbox: source.inbox, check_at, now: session.updated_at }
+) -> Result<Transition<'s>, SettleError> {
+    let object = SessionResponse::new(session.clone(), session.updated_at, false);
+    let (subject, sequence) = (Uuid::from(session.id), session.event_count);
+    let frozen = webhooks::freeze(
+        app.ids.next(),
+        event,
+        subject,
+        sequence,
+        session.updated_at,
+        "checkout_session",
+        &object,
+    );
+    Ok(Transition {
+        session,
+        from,
+        cause: source.cause,
+        inbox: source.inbox,
+        check_at: schedule::after_change(app, session, never_made),
+        event: frozen.map_err(|_| SettleError::Inconsistent(session.id))?,
+        delivery_ids: webhooks::delivery_ids(&app.ids),
+    })
 }
 
 /// How a session's record tells that the provider made no link for it.

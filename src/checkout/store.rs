@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::types::Uuid;
+use sqlx::{PgExecutor, types::Uuid};
 
 use super::{
     create::Draft,
@@ -17,6 +17,7 @@ use crate::{
     payments::PaymentId,
     subscriptions::SubscriptionId,
     tenancy::{ConnectionId, EnvironmentId, Scope, TenantId},
+    webhooks::{FrozenEvent, query_with_event},
 };
 
 /// A session's columns, joined with its payment's status and its environment's tenant.
@@ -48,8 +49,10 @@ struct SessionRow {
     completed_at: Option<DateTime<Utc>>,
     cancelled_at: Option<DateTime<Utc>>,
     check_count: i32,
+    checked_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    version: i64,
     payment_status: String,
 }
 
@@ -92,8 +95,10 @@ impl TryFrom<SessionRow> for Session {
             completed_at: row.completed_at,
             cancelled_at: row.cancelled_at,
             check_count: row.check_count,
+            checked_at: row.checked_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            version: row.version,
             payment_status: row.payment_status,
         })
     }
@@ -104,16 +109,17 @@ macro_rules! select_session {
     ($name:literal, $tail:literal, $($bind:expr),* $(,)?) => {
         sqlx::query_as!(
             SessionRow,
-            "-- checkout." + $name + "
+            r#"-- checkout."# + $name + r#"
             select e.tenant_id, s.environment_id, s.id, s.customer_id, s.subscription_id, s.invoice_id, s.payment_id,
                 s.connection_id, s.action, s.payment_provider, s.checkout_status, s.amount_minor, s.currency,
                 s.idempotency_key, s.success_url, s.failure_url, s.cancel_url, s.metadata, s.link_id, s.link_url,
                 s.link_state, s.event_count, s.failure_reason, s.expires_at, s.completed_at, s.cancelled_at,
-                s.check_count, s.created_at, s.updated_at, p.payment_status
+                s.check_count, s.checked_at, s.created_at, s.updated_at, s.xmin::text::bigint as "version!",
+                p.payment_status
             from checkout_sessions s
             join payments p on p.environment_id = s.environment_id and p.id = s.payment_id
             join environments e on e.id = s.environment_id
-            " + $tail,
+            "# + $tail,
             $($bind),*
         )
     };
@@ -198,41 +204,25 @@ pub async fn find_open_by_payment(
     row.map(TryInto::try_into).transpose()
 }
 
-/// A session that a provider event names.
-#[derive(Clone, Copy, Debug)]
-pub struct Named {
-    /// The session.
-    pub id: SessionId,
-    /// Whether its account is one of those that signed and its link, as far as both are known, the one named.
-    pub matches: bool,
-    /// Whether it is `initiated` or `pending`.
-    pub is_open: bool,
-}
-
-/// The session a provider event is about: by link, else by `reference_id`, which is the session's id.
-pub async fn find_named(
-    tx: &mut Tx,
+/// The session a provider event is about, not locked: by link, else by `reference_id`, which is the session's id.
+pub async fn find_by_link(
+    executor: impl PgExecutor<'_>,
     scope: Scope,
-    connections: &[ConnectionId],
     link_id: Option<&str>,
     reference: Option<SessionId>,
-) -> Result<Option<Named>, db::Error> {
-    let row = sqlx::query!(
-        r#"-- checkout.find_named
-        select id, connection_id = any ($4) and ($2::text is null or link_id is null or link_id = $2) as "matches!",
-            checkout_status in ('initiated', 'pending') as "is_open!"
-        from checkout_sessions
-        where environment_id = $1 and (link_id = $2 or id = $3)
-        order by link_id = $2 desc nulls last
-        limit 1"#,
+) -> Result<Option<Session>, db::Error> {
+    let row = select_session!(
+        "find_by_link",
+        "where s.environment_id = $1 and (s.link_id = $2 or s.id = $3)
+        order by s.link_id = $2 desc nulls last
+        limit 1",
         Uuid::from(scope.environment),
         link_id,
         reference.map(Uuid::from),
-        &connections.iter().copied().map(Uuid::from).collect::<Vec<_>>(),
     )
-    .fetch_optional(tx)
+    .fetch_optional(executor)
     .await?;
-    Ok(row.map(|row| Named { id: row.id.into(), matches: row.matches, is_open: row.is_open }))
+    row.map(TryInto::try_into).transpose()
 }
 
 /// Reads the session and holds its row until the transaction ends: facts about one session queue up here.
@@ -307,14 +297,14 @@ pub async fn list(
 }
 
 /// The session with its drafts: subscription, invoice, their lines and the payment. One statement, so that
-/// all of it is there or none.
+/// all of it is there or none. The version of the session's row.
 ///
 /// A customer or plan that was archived meanwhile gives no subscription, and so breaks the foreign keys of the rest:
 /// see [`is_archived_meanwhile`].
-pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<(), db::Error> {
+pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<i64, db::Error> {
     let lines = &draft.lines;
-    sqlx::query!(
-        "-- checkout.insert_draft
+    sqlx::query_scalar!(
+        r#"-- checkout.insert_draft
         with payer as (
             select from customers where environment_id = $1 and id = $3 and status = 'published' for key share
         ), offer as (
@@ -355,7 +345,8 @@ pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<()
             success_url, failure_url, cancel_url, metadata, link_state, event_count, expires_at, check_at, check_count,
             created_at, updated_at)
         values ($1, $26, $3, $2, $16, $25, $27, 'create_subscription', 'razorpay', 'initiated', $17, $5, $28, $29, $30,
-            $31, $32, 'none', 0, $33, $34, 0, $15, $15)",
+            $31, $32, 'none', 0, $33, $34, 0, $15, $15)
+        returning xmin::text::bigint as "version!""#,
         Uuid::from(scope.environment),
         Uuid::from(draft.subscription),
         Uuid::from(draft.customer),
@@ -391,9 +382,8 @@ pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<()
         draft.expires_at,
         draft.check_at,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .fetch_one(pool)
+    .await
 }
 
 /// Whether [`insert_draft`] was refused because its customer or plan is archived.
@@ -401,50 +391,56 @@ pub fn is_archived_meanwhile(error: &db::Error) -> bool {
     db::violated_constraint(error).is_some_and(|constraint| constraint.ends_with("_subscription_exists"))
 }
 
-/// A change of status, already decided, as the statements below write it.
+/// A change of status, already decided, as the statements below write it, with its event.
 #[derive(Debug)]
 pub struct Transition<'a> {
+    /// As it is afterwards, but for its version, which still is the one from before.
     pub session: &'a Session,
     pub from: Status,
     pub cause: Cause,
     pub inbox: Option<Uuid>,
     pub check_at: Option<DateTime<Utc>>,
-    pub now: DateTime<Utc>,
+    /// About the session as it is afterwards.
+    pub event: FrozenEvent,
+    pub delivery_ids: Vec<Uuid>,
 }
 
-/// initiated → pending with the link. False when the row was not as expected.
-pub async fn mark_pending(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db::Error> {
+/// initiated → pending with the link. False when the row is not the version of the session that `change` begins from;
+/// of one that is locked it always is.
+pub async fn mark_pending(executor: impl PgExecutor<'_>, change: &Transition<'_>) -> Result<bool, db::Error> {
     let session = change.session;
-    let done = sqlx::query!(
-        "-- checkout.mark_pending
-        with session as (
+    let done = query_with_event!(
+        "-- checkout.mark_pending",
+        ["changed as (
             update checkout_sessions
-            set checkout_status = 'pending', link_id = $4, link_url = $5, link_state = 'open', event_count = $6,
-                check_at = $7, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $8
-            where environment_id = $1 and id = $2 and checkout_status = $3
+            set checkout_status = 'pending', link_id = $10, link_url = $11, link_state = 'open', event_count = $5,
+                check_at = $12, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $7
+            where environment_id = $1 and id = $2 and checkout_status = $13
+                and xmin::text::bigint = $14
             returning environment_id, id, payment_id
         ), payment as (
             update payments p
-            set gateway_tracking_id = $4, payment_url = $5, updated_at = $8
-            from session s
+            set gateway_tracking_id = $10, payment_url = $11, updated_at = $7
+            from changed s
             where p.environment_id = s.environment_id and p.id = s.payment_id
-        )
-        insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
-        select environment_id, id, $6, $3, 'pending', $9, $10, $8 from session",
-        Uuid::from(session.scope.environment),
-        Uuid::from(session.id),
-        change.from.as_str(),
+        ), transition as (
+            insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
+            select environment_id, id, $5, $13, 'pending', $15, $16, $7 from changed
+        )"],
+        r#"select count(*) = 1 as "changed!" from changed"#,
+        session.scope,
+        change.event,
+        &change.delivery_ids,
+        None,
         session.state.link_id,
         session.link_url,
-        session.event_count,
         change.check_at,
-        change.now,
+        change.from.as_str(),
+        session.version,
         change.cause.as_str(),
         change.inbox,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    );
+    done.fetch_one(executor).await
 }
 
 /// The provider payment that completes a session.
@@ -456,6 +452,73 @@ pub struct Applied<'a> {
     pub attempt: Uuid,
 }
 
+/// Completes in the order in which locks are taken: the session's row, then what hangs on it.
+macro_rules! complete {
+    ($name:literal, $before:literal, $guard:literal, $after:literal, $result:literal, $change:expr, $applied:expr $(, $bind:expr)* $(,)?) => {
+        query_with_event!(
+            $name,
+            [$before "changed as (
+            update checkout_sessions
+            set checkout_status = 'completed', completed_at = $7, cancelled_at = null, link_id = $10, link_state = $11,
+                event_count = $5, check_at = $12, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $7
+            where environment_id = $1 and id = $2 and checkout_status = $13" $guard "
+            returning environment_id, id, subscription_id, invoice_id, payment_id
+        ), payment as (
+            update payments p
+            set payment_status = 'SUCCEEDED', gateway_payment_id = $14, gateway_tracking_id = $10, succeeded_at = $7,
+                error_message = null, updated_at = $7
+            from changed s
+            where p.environment_id = s.environment_id and p.id = s.payment_id and p.payment_status = 'INITIATED'
+            returning p.environment_id, p.id
+        ), number as (
+            insert into invoice_counters (environment_id, last_number)
+            select environment_id, 1 from changed
+            on conflict (environment_id) do update set last_number = invoice_counters.last_number + 1
+            returning last_number
+        ), invoice as (
+            update invoices i
+            set invoice_status = 'FINALIZED', payment_status = 'SUCCEEDED', amount_paid_minor = i.total_minor,
+                invoice_number = $15 || lpad(n.last_number::text, greatest(5, length(n.last_number::text)), '0'),
+                finalized_at = $7, paid_at = $7, version = i.version + 1, updated_at = $7
+            from changed s, number n
+            where i.environment_id = s.environment_id and i.id = s.invoice_id and i.invoice_status = 'DRAFT'
+            returning i.id
+        ), subscription as (
+            update subscriptions u
+            set subscription_status = 'active', activated_at = $7, version = u.version + 1, updated_at = $7
+            from changed s
+            where u.environment_id = s.environment_id and u.id = s.subscription_id and u.subscription_status = 'draft'
+            returning u.id
+        ), attempt as (
+            insert into payment_attempts (environment_id, id, payment_id, attempt_number, gateway_payment_id,
+                payment_status, created_at)
+            select p.environment_id, $16, p.id,
+                1 + (select count(*) from payment_attempts a where a.environment_id = p.environment_id and a.payment_id = p.id),
+                $14, 'SUCCEEDED', $7
+            from payment p
+        ), transition as (
+            insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
+            select environment_id, id, $5, $13, 'completed', $17, $18, $7 from changed
+        )" $after],
+            $result,
+            $change.session.scope,
+            $change.event,
+            &$change.delivery_ids,
+            None,
+            $change.session.state.link_id,
+            $change.session.state.link_state.as_str(),
+            $change.check_at,
+            $change.from.as_str(),
+            $applied.provider_payment_id,
+            $applied.invoice_prefix,
+            $applied.attempt,
+            $change.cause.as_str(),
+            $change.inbox,
+            $($bind),*
+        )
+    };
+}
+
 /// Open → completed: payment, invoice with its number, subscription and session. False when any of the
 /// rows was not as expected; the caller rolls back.
 pub async fn mark_completed(
@@ -463,114 +526,131 @@ pub async fn mark_completed(
     change: &Transition<'_>,
     applied: &Applied<'_>,
 ) -> Result<bool, db::Error> {
-    let session = change.session;
-    let done = sqlx::query_scalar!(
-        r#"-- checkout.mark_completed
-        with session as (
-            update checkout_sessions
-            set checkout_status = 'completed', completed_at = $4, cancelled_at = null, link_id = $5, link_state = $6,
-                event_count = $7, check_at = $8, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $4
-            where environment_id = $1 and id = $2 and checkout_status = $3
-            returning environment_id, id, subscription_id, invoice_id, payment_id
-        ), payment as (
-            update payments p
-            set payment_status = 'SUCCEEDED', gateway_payment_id = $9, gateway_tracking_id = $5, succeeded_at = $4,
-                error_message = null, updated_at = $4
-            from session s
-            where p.environment_id = s.environment_id and p.id = s.payment_id and p.payment_status = 'INITIATED'
-            returning p.environment_id, p.id
-        ), number as (
-            insert into invoice_counters (environment_id, last_number)
-            select environment_id, 1 from session
-            on conflict (environment_id) do update set last_number = invoice_counters.last_number + 1
-            returning last_number
-        ), invoice as (
-            update invoices i
-            set invoice_status = 'FINALIZED', payment_status = 'SUCCEEDED', amount_paid_minor = i.total_minor,
-                invoice_number = $10 || lpad(n.last_number::text, greatest(5, length(n.last_number::text)), '0'),
-                finalized_at = $4, paid_at = $4, version = i.version + 1, updated_at = $4
-            from session s, number n
-            where i.environment_id = s.environment_id and i.id = s.invoice_id and i.invoice_status = 'DRAFT'
-            returning i.id
-        ), subscription as (
-            update subscriptions u
-            set subscription_status = 'active', activated_at = $4, version = u.version + 1, updated_at = $4
-            from session s
-            where u.environment_id = s.environment_id and u.id = s.subscription_id and u.subscription_status = 'draft'
-            returning u.id
-        ), attempt as (
-            insert into payment_attempts (environment_id, id, payment_id, attempt_number, gateway_payment_id,
-                payment_status, created_at)
-            select p.environment_id, $11, p.id,
-                1 + (select count(*) from payment_attempts a where a.environment_id = p.environment_id and a.payment_id = p.id),
-                $9, 'SUCCEEDED', $4
-            from payment p
-        ), transition as (
-            insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
-            select environment_id, id, $7, $3, 'completed', $12, $13, $4 from session
-        )
-        select (select count(*) from session) + (select count(*) from payment) + (select count(*) from invoice)
+    let done = complete!(
+        "-- checkout.mark_completed",
+        "",
+        "",
+        "",
+        r#"select (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
             + (select count(*) from subscription) as "changed!""#,
-        Uuid::from(session.scope.environment),
-        Uuid::from(session.id),
-        change.from.as_str(),
-        change.now,
-        session.state.link_id,
-        session.state.link_state.as_str(),
-        session.event_count,
-        change.check_at,
-        applied.provider_payment_id,
-        applied.invoice_prefix,
-        applied.attempt,
-        change.cause.as_str(),
-        change.inbox,
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(done == 4)
+        change,
+        applied,
+    );
+    Ok(done.fetch_one(tx).await? == 4)
+}
+
+/// The signed event that tells of a payment, as the inbox keeps it.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// Its id in the inbox.
+    pub inbox: Uuid,
+    /// The accounts under whose secret its signature verified.
+    pub connections: &'a [ConnectionId],
+    /// `payment_link.paid` …
+    pub event_type: &'a str,
+    /// What makes two events the same.
+    pub content_hash: &'a [u8],
+    /// The fields of it that are kept.
+    pub content: &'a Value,
+}
+
+/// The whole of an ordinary payment, in a transaction of one statement: the event in the inbox, the provider's payment
+/// and what [`mark_completed`] does. False, with nothing changed, when the event or the payment is known already, or
+/// the session is of another version by now.
+pub async fn complete_at_once(
+    pool: &Pool,
+    change: &Transition<'_>,
+    applied: &Applied<'_>,
+    paid: Money,
+    evidence: &Evidence<'_>,
+) -> Result<bool, db::Error> {
+    let done = complete!(
+        "-- checkout.complete_at_once",
+        "stored as (
+            insert into inbox (environment_id, id, connection_ids, event_type, content_hash, content, inbox_status,
+                outcome, attempt_count, received_at, processed_at)
+            values ($1, $18, $20, $21, $22, $23, 'processed', 'applied', 0, $7, $7)
+            on conflict (environment_id, content_hash) do nothing
+            returning 1
+        ), ",
+        " and xmin::text::bigint = $19 and exists (select from stored)",
+        ", fate as (
+            insert into provider_payments (environment_id, provider_payment_id, session_id, amount_minor, currency,
+                fate, cause, inbox_id, created_at)
+            select $1, $14, $2, $24, $25, 'applied', $17, $18, $7 from changed
+        )",
+        // Half of it must not stay: a division by zero undoes the statement.
+        r#"select case
+                when not exists (select from stored) then false
+                else 1 / case
+                    when (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
+                        + (select count(*) from subscription) = 4 then 1
+                    else 0
+                end = 1
+            end as "changed!""#,
+        change,
+        applied,
+        change.session.version,
+        &evidence.connections.iter().copied().map(Uuid::from).collect::<Vec<_>>(),
+        evidence.event_type,
+        evidence.content_hash,
+        evidence.content,
+        paid.minor,
+        paid.currency.lower(),
+    );
+    match done.fetch_one(pool).await {
+        Err(error) if is_halfway(&error) => Ok(false),
+        done => done,
+    }
+}
+
+/// Whether the statement undid itself: by the division, or by the unique index on provider payments.
+fn is_halfway(error: &db::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("22012" | "23505"))
 }
 
 /// Open → failed or expired: the drafts are archived, kept as rows so that late money finds them. False
 /// when a row was not as expected.
 pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db::Error> {
     let session = change.session;
-    let done = sqlx::query_scalar!(
-        r#"-- checkout.mark_ended
-        with session as (
+    let done = query_with_event!(
+        "-- checkout.mark_ended",
+        ["changed as (
             update checkout_sessions
-            set checkout_status = $4, failure_reason = $5, cancelled_at = $6, link_id = $7, link_state = $8,
-                event_count = $9, check_at = $10, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $11
-            where environment_id = $1 and id = $2 and checkout_status = $3
+            set checkout_status = $10, failure_reason = $11, cancelled_at = $12, link_id = $13, link_state = $14,
+                event_count = $5, check_at = $15, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $7
+            where environment_id = $1 and id = $2 and checkout_status = $16
             returning environment_id, id, subscription_id, invoice_id, payment_id
         ), payment as (
-            update payments p set status = 'archived', updated_at = $11
-            from session s where p.environment_id = s.environment_id and p.id = s.payment_id
+            update payments p set status = 'archived', updated_at = $7
+            from changed s where p.environment_id = s.environment_id and p.id = s.payment_id
             returning p.id
         ), invoice as (
-            update invoices i set status = 'archived', updated_at = $11
-            from session s where i.environment_id = s.environment_id and i.id = s.invoice_id
+            update invoices i set status = 'archived', updated_at = $7
+            from changed s where i.environment_id = s.environment_id and i.id = s.invoice_id
             returning i.id
         ), subscription as (
-            update subscriptions u set status = 'archived', updated_at = $11
-            from session s where u.environment_id = s.environment_id and u.id = s.subscription_id
+            update subscriptions u set status = 'archived', updated_at = $7
+            from changed s where u.environment_id = s.environment_id and u.id = s.subscription_id
             returning u.id
         ), transition as (
             insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
-            select environment_id, id, $9, $3, $4, $12, $13, $11 from session
-        )
-        select (select count(*) from session) + (select count(*) from payment) + (select count(*) from invoice)
+            select environment_id, id, $5, $16, $10, $17, $18, $7 from changed
+        )"],
+        r#"select (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
             + (select count(*) from subscription) as "changed!""#,
-        Uuid::from(session.scope.environment),
-        Uuid::from(session.id),
-        change.from.as_str(),
+        session.scope,
+        change.event,
+        &change.delivery_ids,
+        None,
         session.state.status.as_str(),
         session.failure_reason,
         session.cancelled_at,
         session.state.link_id,
         session.state.link_state.as_str(),
-        session.event_count,
         change.check_at,
-        change.now,
+        change.from.as_str(),
         change.cause.as_str(),
         change.inbox,
     )
@@ -747,7 +827,7 @@ pub async fn release_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::E
     sqlx::query!(
         "-- checkout.release_any_scope
         update checkout_sessions set lease_token = null, lease_expires_at = null
-        where lease_token = any($1)",
+        where check_at is not null and lease_token = any($1)",
         tokens,
     )
     .execute(pool)

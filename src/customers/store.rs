@@ -166,7 +166,10 @@ pub async fn list_ids_by_external_id(
 ) -> Result<Vec<Uuid>, db::Error> {
     sqlx::query_scalar!(
         "-- customers.list_ids_by_external_id
-        select id from customers where environment_id = $1 and external_id = $2",
+        select id
+        from customers
+        -- Each has an index of its own.
+        where environment_id = $1 and external_id = $2 and (status = 'published' or status = 'archived')",
         Uuid::from(scope.environment),
         external_id,
     )

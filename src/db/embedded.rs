@@ -28,6 +28,9 @@ use programs::Programs;
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// Until a server without an owner must have ended.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+/// Another process holds the lock when it is still held after so many looks: a program that this process is about to
+/// run holds what this process held, until it runs.
+const LOOKS_AT_LOCK: u32 = 10;
 /// Between two looks at a server that is changing its state.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// macOS knows `C.UTF-8` only since version 14.
@@ -135,13 +138,17 @@ async fn take_lock(place: &Place, deadline: Instant) -> Result<Option<File>, Err
         .write(true)
         .open(&path)
         .map_err(Error::io("open", &path))?;
+    let mut looks = 0;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
         }
-        if let State::Ready { .. } = place.state().await {
+        looks += 1;
+        if looks >= LOOKS_AT_LOCK
+            && let State::Ready { .. } = place.state().await
+        {
             return Ok(None);
         }
         wait_within(place, deadline).await?;

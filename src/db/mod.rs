@@ -17,7 +17,7 @@ use sqlx::{
 
 pub use migrate::{MIGRATOR, migrate};
 pub use status::RowStatus;
-pub use transact::{TransactError, transact};
+pub use transact::{TransactError, begin_read, is_conflict, transact, transact_unflushed};
 
 /// The connection pool.
 pub type Pool = sqlx::PgPool;
@@ -66,15 +66,6 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
                 Ok(true)
             })
         })
-        // A `begin` that was dropped half-way leaves the connection inside a transaction, and the next
-        // borrower's write would vanish with it (docs/adr/0003). The BEGIN in front keeps the server from
-        // warning about a ROLLBACK without a transaction; inside one it is the rare case that may warn.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                connection.execute(sqlx::raw_sql("begin; rollback")).await?;
-                Ok(true)
-            })
-        })
         .connect_lazy_with(options);
     Ok(pool)
 }
@@ -83,7 +74,7 @@ pub fn connect(url: &SecretString, size: u32) -> Result<Pool, Error> {
 /// has: the plan that Postgres keeps for a statement that runs often fits every combination of filters, and so reads
 /// the whole table for some.
 pub async fn begin_list(pool: &Pool) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, Error> {
-    pool.begin_with("begin read only; set local plan_cache_mode = force_custom_plan").await
+    begin_read(pool, "begin read only; set local plan_cache_mode = force_custom_plan").await
 }
 
 /// Creates `database` on the server of `url` unless it is there.

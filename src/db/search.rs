@@ -54,7 +54,9 @@ impl Column {
 }
 
 /// How a filter compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "FilterOperator")]
 #[expect(missing_docs, reason = "each variant is its wire name")]
 pub enum Operator {
     Eq,

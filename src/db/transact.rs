@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::Connection;
+use sqlx::{Connection, Postgres, pool::PoolConnection};
 
 use super::{Error, Pool, Tx};
 use crate::kit::backoff::exponential;
@@ -25,6 +25,9 @@ impl TransactError for Error {
     }
 }
 
+const BEGIN: &str = "begin";
+const BEGIN_UNFLUSHED: &str = "begin; set local synchronous_commit = off";
+
 /// Runs `work` in one transaction: commits when it returns Ok, rolls back when it returns Err.
 ///
 /// `work` is run again, at most three times, when Postgres picked it as the victim of a deadlock or a
@@ -35,9 +38,28 @@ pub async fn transact<T, E: TransactError>(
     name: &'static str,
     work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
 ) -> Result<T, E> {
+    run(pool, BEGIN, name, work).await
+}
+
+/// As [`transact`], but does not wait until the commit is on the disk: everybody sees it at once, and a server that
+/// crashes within the next half second may lose it. For leases only, which nobody misses then.
+pub async fn transact_unflushed<T, E: TransactError>(
+    pool: &Pool,
+    name: &'static str,
+    work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<T, E> {
+    run(pool, BEGIN_UNFLUSHED, name, work).await
+}
+
+async fn run<T, E: TransactError>(
+    pool: &Pool,
+    begin: &'static str,
+    name: &'static str,
+    work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<T, E> {
     let mut rerun = 0;
     loop {
-        match once(pool, &work).await {
+        match once(pool, begin, &work).await {
             Err(error) if rerun < RERUNS && error.database_error().is_some_and(is_conflict) => {
                 rerun += 1;
                 tracing::info!(transaction.name = name, rerun, "transaction conflicted, running it again");
@@ -50,10 +72,11 @@ pub async fn transact<T, E: TransactError>(
 
 async fn once<T, E: TransactError>(
     pool: &Pool,
+    begin: &'static str,
     work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
 ) -> Result<T, E> {
-    let mut connection = pool.acquire().await?;
-    let mut tx = connection.begin().await?;
+    let mut lent = Lent { connection: pool.acquire().await?, is_usable: false };
+    let mut tx = lent.connection.begin_with(begin).await?;
     let done = match work(&mut tx).await {
         Ok(value) => tx.commit().await.map(|()| value).map_err(E::from),
         Err(error) => {
@@ -62,10 +85,35 @@ async fn once<T, E: TransactError>(
             Err(error)
         }
     };
-    if done.as_ref().is_err_and(|error| error.database_error().is_some_and(is_server_gone)) {
-        connection.close_on_drop();
-    }
+    lent.is_usable = !done.as_ref().is_err_and(|error| error.database_error().is_some_and(is_server_gone));
     done
+}
+
+/// A connection that returns to the pool only after its transaction has come to an end, and is closed otherwise: a
+/// `begin` that was dropped half-way leaves it inside a transaction, and the next borrower's write would vanish with
+/// that (docs/adr/0003).
+struct Lent {
+    connection: PoolConnection<Postgres>,
+    is_usable: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.is_usable {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// Begins a transaction that only reads, by `statement`; dropped, it ends. In a task of its own, so that it is never
+/// left half-way: see [`Lent`].
+#[expect(clippy::disallowed_methods, reason = "the task ends with Postgres's answer, or with the connection")]
+pub async fn begin_read(
+    pool: &Pool,
+    statement: &'static str,
+) -> Result<sqlx::Transaction<'static, Postgres>, Error> {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.begin_with(statement).await }).await.map_err(|_| Error::WorkerCrashed)?
 }
 
 /// Whether the server is not the one to talk to any more, though it may still answer: a primary that became a standby,
@@ -75,7 +123,8 @@ fn is_server_gone(error: &Error) -> bool {
     code.is_some_and(|code| code == "25006" || code.starts_with("57P"))
 }
 
-fn is_conflict(error: &Error) -> bool {
+/// Whether Postgres picked the statement as the victim of a deadlock or a serialisation conflict.
+pub fn is_conflict(error: &Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40001" | "40P01"))
 }

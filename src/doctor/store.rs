@@ -17,8 +17,7 @@ pub type Offenders = (Vec<String>, bool);
 /// # Errors
 /// Postgres is away, or the query took more than a minute.
 pub async fn run(pool: &Pool, rule: &Rule, now: DateTime<Utc>, limit: usize) -> Result<Offenders, db::Error> {
-    let mut tx = pool.begin_with("begin transaction read only").await?;
-    sqlx::raw_sql("-- doctor.set_time_limit\nset local statement_timeout = '60s'").execute(&mut *tx).await?;
+    let mut tx = db::begin_read(pool, "begin read only; set local statement_timeout = '60s'").await?;
     // One more than is shown tells whether there are more.
     let sql = format!("-- doctor.{}\nselect * from ({}) as broken limit {}", rule.name, rule.sql, limit + 1);
     let query = sqlx::query(AssertSqlSafe(sql)); // -- doctor.run

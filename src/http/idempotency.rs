@@ -72,7 +72,7 @@ pub async fn once(State(app): State<App>, request: Request, next: Next) -> Respo
 }
 
 /// Searches are safe to repeat, and their answers are long.
-fn only_reads(path: &str) -> bool {
+pub(super) fn only_reads(path: &str) -> bool {
     path.ends_with("/search")
 }
 

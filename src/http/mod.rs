@@ -9,6 +9,7 @@ mod health;
 pub mod idempotency;
 mod layers;
 pub mod openapi;
+mod overload;
 mod rate_limit;
 mod search;
 mod server;
@@ -25,6 +26,7 @@ pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
 pub use fields::{check_length, check_name, given, optional_time, parse_time};
 pub use idempotency::{Reserved, SweepIdempotencyKeys, forget_answer_in};
+pub use overload::{Overload, Ticket, Turn};
 pub use search::{Expand, List, Search};
 pub use server::{Bound, bind, serve};
 pub use validate::{metadata_violations, page, page_limit};
@@ -40,6 +42,8 @@ pub fn router(app: App) -> Router {
         keyed
             // Inside the next layer, which knows the caller.
             .route_layer(from_fn_with_state(app.clone(), idempotency::once))
+            // Outside of it: a create that is refused leaves no trace.
+            .route_layer(from_fn_with_state(app.clone(), overload::shed))
             .route_layer(from_fn_with_state(gate.clone(), rate_limit::admit))
     };
     let unsupported = unsupported::router().route_layer(from_fn_with_state(gate.clone(), rate_limit::admit));

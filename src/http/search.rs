@@ -4,7 +4,10 @@ use std::{ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IntoDeserializer, value},
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -57,7 +60,7 @@ pub struct Search {
 /// The forms that the plain JSON above is to have.
 #[expect(dead_code, reason = "describe what is read as plain JSON")]
 mod forms {
-    use super::{DateTime, JsonSchema, Utc};
+    use super::{DateTime, Deserialize, JsonSchema, Operator, Utc};
 
     #[derive(JsonSchema)]
     #[serde(rename_all = "lowercase")]
@@ -95,27 +98,12 @@ mod forms {
     #[derive(JsonSchema)]
     pub struct FilterClause {
         field: String,
-        operator: FilterOperator,
+        operator: Operator,
         data_type: Option<FilterDataType>,
         value: FilterValue,
     }
 
-    #[derive(JsonSchema)]
-    #[serde(rename_all = "snake_case")]
-    pub enum FilterOperator {
-        Eq,
-        Contains,
-        NotContains,
-        Gt,
-        Lt,
-        Gte,
-        In,
-        NotIn,
-        Before,
-        After,
-    }
-
-    #[derive(JsonSchema)]
+    #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     pub enum FilterDataType {
         String,
@@ -136,7 +124,7 @@ mod forms {
     }
 }
 
-use forms::{FilterClause, Sort, SortDirection, Status};
+use forms::{FilterClause, FilterDataType, Sort, SortDirection, Status};
 
 /// The query of what embeds more on request.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -288,7 +276,7 @@ fn read_filter(
 ) -> Option<Filter> {
     let text = |member| filter.get(member).and_then(Value::as_str);
     let column = find_column(columns, text("field"), &format!("{name}.field"), violations);
-    let operator = read_operator(text("operator").unwrap_or_default());
+    let operator = text("operator").and_then(read_word::<Operator>);
     if operator.is_none() {
         violations.add(
             format!("{name}.operator"),
@@ -296,9 +284,8 @@ fn read_filter(
         );
     }
     if let Some(data_type) = filter.get("data_type") {
-        let known = ["string", "number", "date", "array", "boolean"];
         violations.require(
-            data_type.as_str().is_some_and(|data_type| known.contains(&data_type)),
+            data_type.as_str().and_then(read_word::<FilterDataType>).is_some(),
             &format!("{name}.data_type"),
             "must be one of string, number, date, array, boolean",
         );
@@ -317,20 +304,9 @@ fn read_filter(
     Some(Filter { column, operator, value: bind? })
 }
 
-fn read_operator(text: &str) -> Option<Operator> {
-    Some(match text {
-        "eq" => Operator::Eq,
-        "contains" => Operator::Contains,
-        "not_contains" => Operator::NotContains,
-        "gt" => Operator::Gt,
-        "lt" => Operator::Lt,
-        "gte" => Operator::Gte,
-        "in" => Operator::In,
-        "not_in" => Operator::NotIn,
-        "before" => Operator::Before,
-        "after" => Operator::After,
-        _ => return None,
-    })
+/// The word of a closed list.
+fn read_word<T: DeserializeOwned>(text: &str) -> Option<T> {
+    T::deserialize(IntoDeserializer::<value::Error>::into_deserializer(text)).ok()
 }
 
 fn suits(operator: Operator, kind: Kind) -> bool {

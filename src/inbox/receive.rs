@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    content::{Content, Envelope},
+    content::{Content, Envelope, Meaning},
     settle::{Driven, Stored, Word, announce, settle_event_in},
     store,
 };
 use crate::{
     app::App,
-    checkout::SettleError,
+    checkout::{self, Evidence, News, SettleError, Settled, SignedPayment},
     db,
     http::{ApiError, find_nul},
     kit::checkpoint,
@@ -34,9 +34,6 @@ pub async fn receive(
     signature: &str,
     body: &[u8],
 ) -> Result<&'static str, ApiError> {
-    if tenancy::find_environment(app, scope).await?.is_none() {
-        return Err(ApiError::not_found("environment"));
-    }
     let connections = verify(app, scope, signature, body).await?;
     checkpoint::reach("inbox.verified");
     let content = parse(body)?;
@@ -85,7 +82,8 @@ async fn verify(
     signature: &str,
     body: &[u8],
 ) -> Result<Vec<ConnectionId>, ApiError> {
-    let verifiers = tenancy::webhook_verifiers(app, scope).await?;
+    let verifiers =
+        tenancy::webhook_verifiers(app, scope).await?.ok_or_else(|| ApiError::not_found("environment"))?;
     let unreadable = verifiers.iter().any(|known| known.is_unreadable);
     if !unreadable && verifiers.iter().all(|known| known.secrets.is_empty()) {
         return Err(ApiError::unavailable("the environment has no webhook secret yet", 60));
@@ -104,8 +102,12 @@ async fn verify(
     Ok(verified)
 }
 
-/// One transaction: the event and what it changes.
+/// The event and what it changes: an ordinary payment in one statement, anything else in one transaction.
 async fn store_and_settle(app: &App, event: &Stored) -> Result<&'static str, SettleError> {
+    if let Some(settled) = complete_at_once(app, event).await? {
+        announce(app, event.id, &event.content.event, &Driven::Settled(Box::new(settled)));
+        return Ok("settled");
+    }
     let (own, stored) = (app.clone(), event.clone());
     let driven = db::transact(&app.pool, "receive", move |tx| {
         let (app, event) = (own.clone(), stored.clone());
@@ -126,6 +128,24 @@ async fn store_and_settle(app: &App, event: &Stored) -> Result<&'static str, Set
         Driven::Parked(_) => "parked",
         Driven::TooEarly | Driven::Unconfirmed(_) | Driven::LeaseLost => "waiting",
     })
+}
+
+async fn complete_at_once(app: &App, event: &Stored) -> Result<Option<Settled>, SettleError> {
+    let content = &event.content;
+    let Meaning::News(News::Paid { payment, .. }) = content.meaning() else { return Ok(None) };
+    if content.is_hearsay() {
+        return Ok(None);
+    }
+    let evidence = Evidence {
+        inbox: event.id.into(),
+        connections: &event.connections,
+        event_type: &content.event,
+        content_hash: &content.hash(),
+        content: &serde_json::to_value(content).unwrap_or(Value::Null),
+    };
+    let (link_id, reference) = (content.link_id.as_deref(), content.session);
+    let signed = SignedPayment { payment, link_id, reference, evidence };
+    checkout::complete_at_once(app, event.scope, signed).await
 }
 
 async fn store_alone(app: &App, event: &Stored) -> Result<(), ApiError> {

@@ -77,15 +77,26 @@ impl TryFrom<InvoiceRow> for Invoice {
     }
 }
 
+/// One select list for every reader of a row; `$tail` differs.
+macro_rules! select_invoice {
+    ($name:literal, $tail:literal, $($bind:expr),* $(,)?) => {
+        sqlx::query_as!(
+            InvoiceRow,
+            "-- invoices." + $name + "
+            select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
+                amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
+                metadata, version, finalized_at, paid_at, status, created_at, updated_at
+            from invoices
+            " + $tail,
+            $($bind),*
+        )
+    };
+}
+
 pub async fn find(pool: &Pool, scope: Scope, id: InvoiceId) -> Result<Option<Invoice>, db::Error> {
-    sqlx::query_as!(
-        InvoiceRow,
-        "-- invoices.find
-        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
-            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
-            metadata, version, finalized_at, paid_at, status, created_at, updated_at
-        from invoices
-        where environment_id = $1 and id = $2",
+    select_invoice!(
+        "find",
+        "where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )
@@ -101,14 +112,9 @@ pub async fn find_latest(
     scope: Scope,
     subscription: SubscriptionId,
 ) -> Result<Option<Invoice>, db::Error> {
-    sqlx::query_as!(
-        InvoiceRow,
-        "-- invoices.find_latest
-        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
-            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
-            metadata, version, finalized_at, paid_at, status, created_at, updated_at
-        from invoices
-        where environment_id = $1 and subscription_id = $2
+    select_invoice!(
+        "find_latest",
+        "where environment_id = $1 and subscription_id = $2
         order by created_at desc, id desc
         limit 1",
         Uuid::from(scope.environment),
@@ -122,14 +128,9 @@ pub async fn find_latest(
 
 /// Reads a published invoice and holds its row until the transaction ends.
 pub async fn lock(tx: &mut Tx, scope: Scope, id: InvoiceId) -> Result<Option<Invoice>, db::Error> {
-    sqlx::query_as!(
-        InvoiceRow,
-        "-- invoices.lock
-        select id, customer_id, subscription_id, invoice_status, payment_status, currency, total_minor,
-            amount_paid_minor, invoice_number, billing_reason, billing_period, period_start, period_end, due_date,
-            metadata, version, finalized_at, paid_at, status, created_at, updated_at
-        from invoices
-        where environment_id = $1 and id = $2 and status = 'published'
+    select_invoice!(
+        "lock",
+        "where environment_id = $1 and id = $2 and status = 'published'
         for update",
         Uuid::from(scope.environment),
         Uuid::from(id),

@@ -21,7 +21,10 @@ use gauges::Read;
 pub const COUNTERS: [(&str, &str); 8] = [
     ("checkoutd_alerts_total", "Log lines that a person must act on, by their alert field"),
     ("checkoutd_webhooks_received_total", "Requests to Razorpay's webhook URL, by what they came to"),
-    ("checkoutd_requests_limited_total", "Requests answered 429, by whose budget was spent: key or address"),
+    (
+        "checkoutd_requests_limited_total",
+        "Requests answered 429, by whose budget was spent (key, address), or 503 (overload)",
+    ),
     ("checkoutd_facts_total", "Facts about sessions, by decision and by how they were learnt"),
     ("checkoutd_sessions_ended_total", "Sessions that ended, by status and by how it was learnt"),
     ("checkoutd_refunds_total", "Changes of refunds, by outcome"),

@@ -165,16 +165,27 @@ impl TryFrom<PaymentRow> for Payment {
     }
 }
 
+/// One select list for every reader of a row; `$tail` differs.
+macro_rules! select_payment {
+    ($name:literal, $tail:literal, $($bind:expr),* $(,)?) => {
+        sqlx::query_as!(
+            PaymentRow,
+            "-- payments." + $name + "
+            select id, invoice_id, (select i.invoice_number from invoices i
+                    where i.environment_id = payments.environment_id and i.id = payments.invoice_id) as invoice_number,
+                amount_minor, currency, payment_status, payment_gateway, gateway_payment_id, gateway_tracking_id,
+                payment_url, error_message, metadata, succeeded_at, failed_at, status, created_at, updated_at
+            from payments
+            " + $tail,
+            $($bind),*
+        )
+    };
+}
+
 pub async fn find_payment(pool: &Pool, scope: Scope, id: PaymentId) -> Result<Option<Payment>, db::Error> {
-    sqlx::query_as!(
-        PaymentRow,
-        "-- payments.find_payment
-        select id, invoice_id, (select i.invoice_number from invoices i
-                where i.environment_id = payments.environment_id and i.id = payments.invoice_id) as invoice_number,
-            amount_minor, currency, payment_status, payment_gateway, gateway_payment_id, gateway_tracking_id,
-            payment_url, error_message, metadata, succeeded_at, failed_at, status, created_at, updated_at
-        from payments
-        where environment_id = $1 and id = $2",
+    select_payment!(
+        "find_payment",
+        "where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )
@@ -186,15 +197,9 @@ pub async fn find_payment(pool: &Pool, scope: Scope, id: PaymentId) -> Result<Op
 
 /// Reads a published payment and holds its row until the transaction ends.
 pub async fn lock_payment(tx: &mut Tx, scope: Scope, id: PaymentId) -> Result<Option<Payment>, db::Error> {
-    sqlx::query_as!(
-        PaymentRow,
-        "-- payments.lock_payment
-        select id, invoice_id, (select i.invoice_number from invoices i
-                where i.environment_id = payments.environment_id and i.id = payments.invoice_id) as invoice_number,
-            amount_minor, currency, payment_status, payment_gateway, gateway_payment_id, gateway_tracking_id,
-            payment_url, error_message, metadata, succeeded_at, failed_at, status, created_at, updated_at
-        from payments
-        where environment_id = $1 and id = $2 and status = 'published'
+    select_payment!(
+        "lock_payment",
+        "where environment_id = $1 and id = $2 and status = 'published'
         for update",
         Uuid::from(scope.environment),
         Uuid::from(id),

@@ -78,16 +78,27 @@ impl TryFrom<SubscriptionRow> for Subscription {
     }
 }
 
+/// One select list for every reader of a row; `$tail` differs.
+macro_rules! select_subscription {
+    ($name:literal, $tail:literal, $($bind:expr),* $(,)?) => {
+        sqlx::query_as!(
+            SubscriptionRow,
+            "-- subscriptions." + $name + "
+            select id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count,
+                billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end,
+                collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end,
+                cancelled_at, cancellation_reason, status, created_at, updated_at
+            from subscriptions
+            " + $tail,
+            $($bind),*
+        )
+    };
+}
+
 pub async fn find(pool: &Pool, scope: Scope, id: SubscriptionId) -> Result<Option<Subscription>, db::Error> {
-    sqlx::query_as!(
-        SubscriptionRow,
-        "-- subscriptions.find
-        select id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count,
-            billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end,
-            collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end,
-            cancelled_at, cancellation_reason, status, created_at, updated_at
-        from subscriptions
-        where environment_id = $1 and id = $2",
+    select_subscription!(
+        "find",
+        "where environment_id = $1 and id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )
@@ -99,15 +110,9 @@ pub async fn find(pool: &Pool, scope: Scope, id: SubscriptionId) -> Result<Optio
 
 /// Reads a published subscription and holds its row until the transaction ends.
 pub async fn lock(tx: &mut Tx, scope: Scope, id: SubscriptionId) -> Result<Option<Subscription>, db::Error> {
-    sqlx::query_as!(
-        SubscriptionRow,
-        "-- subscriptions.lock
-        select id, customer_id, plan_id, subscription_status, currency, billing_period, billing_period_count,
-            billing_anchor, timezone, start_date, end_date, current_period_start, current_period_end,
-            collection_method, lookup_key, metadata, version, activated_at, cancel_at, cancel_at_period_end,
-            cancelled_at, cancellation_reason, status, created_at, updated_at
-        from subscriptions
-        where environment_id = $1 and id = $2 and status = 'published'
+    select_subscription!(
+        "lock",
+        "where environment_id = $1 and id = $2 and status = 'published'
         for update",
         Uuid::from(scope.environment),
         Uuid::from(id),

@@ -56,6 +56,17 @@ pub struct SealedAccount {
     pub previous_expires_at: Option<DateTime<Utc>>,
 }
 
+/// The part of a connection that calls Razorpay, as it lies in the table.
+#[derive(Debug)]
+pub struct SealedCredentials {
+    /// Its id.
+    pub connection: ConnectionId,
+    /// Razorpay's public key id.
+    pub key_id: String,
+    /// Sealed.
+    pub secret_key: Vec<u8>,
+}
+
 /// Credentials ready for use. Lives in memory only.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -81,14 +92,10 @@ pub enum AccountError {
 
 /// The credentials of a session's connection; archived connections too, since their links live on.
 pub async fn connection_account(app: &App, scope: Scope, id: ConnectionId) -> Result<Account, AccountError> {
-    let sealed = store::find_account(&app.pool, scope, id).await?.ok_or(AccountError::Missing)?;
-    Ok(open_account(app, scope, &sealed)?)
-}
-
-/// The credentials that new sessions of the environment use.
-pub async fn published_account(app: &App, scope: Scope) -> Result<Account, AccountError> {
-    let sealed = store::find_published_account(&app.pool, scope).await?.ok_or(AccountError::Missing)?;
-    Ok(open_account(app, scope, &sealed)?)
+    let found = store::find_account(&app.pool, scope, id).await?.ok_or(AccountError::Missing)?;
+    let sealed =
+        SealedCredentials { connection: found.id, key_id: found.key_id, secret_key: found.secret_key };
+    open_account(app, scope, sealed)
 }
 
 /// What verifies a connection's webhooks.
@@ -104,9 +111,10 @@ pub struct Verifier {
 
 /// For every connection of the environment, the present one first: an event may belong to a link that was made before
 /// the account was replaced. A secret that does not open hides none of the others.
-pub async fn webhook_verifiers(app: &App, scope: Scope) -> Result<Vec<Verifier>, db::Error> {
+/// None when there is no such environment.
+pub async fn webhook_verifiers(app: &App, scope: Scope) -> Result<Option<Vec<Verifier>>, db::Error> {
     let sealed = store::list_accounts(&app.pool, scope).await?;
-    Ok(sealed.iter().map(|sealed| verifier(app, scope, sealed)).collect())
+    Ok(sealed.map(|sealed| sealed.iter().map(|sealed| verifier(app, scope, sealed)).collect()))
 }
 
 fn verifier(app: &App, scope: Scope, sealed: &SealedAccount) -> Verifier {
@@ -143,12 +151,16 @@ pub async fn sealed_shut(app: &App) -> Result<Vec<String>, db::Error> {
 }
 
 /// Opens sealed credentials.
-fn open_account(app: &App, scope: Scope, sealed: &SealedAccount) -> Result<Account, OpenError> {
+///
+/// # Errors
+/// They were sealed with another key, or elsewhere.
+pub fn open_account(app: &App, scope: Scope, sealed: SealedCredentials) -> Result<Account, AccountError> {
+    let place = place(SECRET_KEY, scope, sealed.connection);
     Ok(Account {
-        connection: sealed.id,
+        connection: sealed.connection,
         credentials: Credentials {
-            key_id: sealed.key_id.clone(),
-            secret_key: app.sealer.open(place(SECRET_KEY, scope, sealed.id), &sealed.secret_key)?,
+            key_id: sealed.key_id,
+            secret_key: app.sealer.open(place, &sealed.secret_key)?,
         },
     })
 }

@@ -109,5 +109,7 @@ pub async fn set_session_ttl(
     scope: Scope,
     session_ttl_seconds: Option<i32>,
 ) -> Result<(), db::Error> {
-    store::set_session_ttl(&app.pool, scope, session_ttl_seconds, app.clock.now()).await
+    store::set_session_ttl(&app.pool, scope, session_ttl_seconds, app.clock.now()).await?;
+    app.known_keys.forget();
+    Ok(())
 }

@@ -95,8 +95,8 @@ pub async fn count_environments(
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// Holds off other creations of keys in the environment. Does not hold off inserts that refer to it.
-pub async fn lock_environment(tx: &mut Tx, scope: Scope) -> Result<(), db::Error> {
+/// Holds off other creations of what an environment has a limited number of. Does not hold off inserts that refer to it.
+pub async fn lock_environment_in(tx: &mut Tx, scope: Scope) -> Result<(), db::Error> {
     sqlx::query!(
         "-- tenancy.lock_environment
         select id

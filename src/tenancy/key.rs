@@ -3,6 +3,8 @@
 //! The checksum rejects typing errors and random guesses without the database, and lets secret scanners
 //! recognise a key. Only a keyed hash is stored.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -117,7 +119,7 @@ pub async fn create(
         Box::pin(async move {
             reserved.fence_in(tx).await?;
             // Two requests at once must not both make the last one.
-            environment_store::lock_environment(tx, scope).await?;
+            environment_store::lock_environment_in(tx, scope).await?;
             if store::count_keys(tx, scope, id).await? >= MAX_KEYS {
                 return Err(ApiError::invalid_operation(format!(
                     "an environment has at most {MAX_KEYS} API keys; revoke one first"
@@ -128,12 +130,14 @@ pub async fn create(
         })
     })
     .await?;
+    app.known_keys.forget();
     Ok((key, text))
 }
 
-/// Revokes a key of the environment: the next request with it is refused. A key cannot revoke itself, and of two that
-/// revoke each other at once one stays: nobody locks himself out. Nor does a key that expires revoke the last one that
-/// does not. Its text goes from where it still lay, in the answer to the request that made it.
+/// Revokes a key of the environment: the next request with it is refused, by other replicas after three seconds. A key
+/// cannot revoke itself, and of two that revoke each other at once one stays: nobody locks himself out. Nor does a key
+/// that expires revoke the last one that does not. Its text goes from where it still lay, in the answer to the request
+/// that made it.
 pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError> {
     let (scope, actor) = (caller.scope, caller.key);
     if actor == id {
@@ -146,7 +150,7 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
     let done = db::transact(&app.pool, "revoke_api_key", move |tx| {
         Box::pin(async move {
             // Two requests at once must not each leave the other's key as the last one.
-            environment_store::lock_environment(tx, scope).await?;
+            environment_store::lock_environment_in(tx, scope).await?;
             if caller.expires_at.is_some() && store::is_last_lasting_key(tx, scope, id).await? {
                 return Err(ApiError::invalid_operation(
                     "a key that expires cannot revoke the last key that does not",
@@ -161,6 +165,7 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
         })
     })
     .await?;
+    app.known_keys.forget();
     match done {
         store::Revocation { actor_is_valid: false, .. } => {
             Err(ApiError::unauthorized("the API key is not valid"))
@@ -174,17 +179,26 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
 }
 
 /// Finds the key's row and compares in constant time. An unknown key costs the same as a wrong one.
+///
+/// The row may be up to three seconds old (see [`super::KeyCache`]).
 pub async fn authenticate(app: &App, text: &str) -> Result<Option<Authenticated>, db::Error> {
     let Some(lookup_id) = lookup_id(text) else { return Ok(None) };
-    let found = store::find_key_any_scope(&app.pool, lookup_id).await?;
-    let nothing = Vec::new();
-    let hash = found.as_ref().map_or(&nothing, |row| &row.hash);
-    let matches = app.sealer.matches(text, hash);
     let now = app.clock.now();
+    let known = app.known_keys.find(lookup_id, now);
+    let found = match &known {
+        Ok(row) => Some(Arc::clone(row)),
+        Err(_) => store::find_key_any_scope(&app.pool, lookup_id).await?.map(Arc::new),
+    };
+    let hash = found.as_ref().map_or(&[][..], |row| &row.hash);
+    let matches = app.sealer.matches(text, hash);
     let is_valid = |row: &store::FoundKey| {
         row.revoked_at.is_none() && row.expires_at.is_none_or(|expires_at| now < expires_at)
     };
-    Ok(found.filter(|row| matches && is_valid(row)).map(|row| row.authenticated()))
+    let Some(row) = found.filter(|row| matches && is_valid(row)) else { return Ok(None) };
+    if let Err(missing) = known {
+        app.known_keys.keep(missing, lookup_id, &row, now);
+    }
+    Ok(Some(row.authenticated()))
 }
 
 fn prefix(mode: Mode) -> String {

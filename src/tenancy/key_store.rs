@@ -179,6 +179,7 @@ pub async fn is_last_lasting_key(tx: &mut Tx, scope: Scope, id: KeyId) -> Result
 }
 
 /// A key's row with the environment it opens.
+#[derive(Debug)]
 pub struct FoundKey {
     pub hash: Vec<u8>,
     pub expires_at: Option<DateTime<Utc>>,

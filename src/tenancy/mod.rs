@@ -8,6 +8,7 @@ mod environment_store;
 pub mod integration_api;
 mod key;
 pub mod key_api;
+mod key_cache;
 mod key_store;
 pub mod me_api;
 mod operator;
@@ -17,11 +18,13 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{
-    Account, AccountError, ConnectionId, connection_account, published_account, sealed_shut,
+    Account, AccountError, ConnectionId, SealedCredentials, connection_account, open_account, sealed_shut,
     webhook_verifiers,
 };
 pub use environment::{Environment, session_ttl, set_session_ttl};
+pub use environment_store::lock_environment_in;
 pub use key::Authenticated;
+pub use key_cache::KeyCache;
 pub use operator::{OperatorKey, Revoked, TenantKey, create_key, list_keys, revoke_key};
 
 use crate::{app::App, db, http::Named};
@@ -155,9 +158,4 @@ pub fn webhook_url(app: &App, scope: Scope) -> String {
 /// The caller that `key` belongs to; `None` when it is unknown, malformed, expired or revoked.
 pub async fn authenticate(app: &App, key: &str) -> Result<Option<Authenticated>, db::Error> {
     key::authenticate(app, key).await
-}
-
-/// The environment, when it exists and belongs to the tenant.
-pub async fn find_environment(app: &App, scope: Scope) -> Result<Option<Environment>, db::Error> {
-    environment_store::find_environment(&app.pool, scope).await
 }

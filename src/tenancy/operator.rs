@@ -74,7 +74,8 @@ pub enum Revoked {
     Unknown,
 }
 
-/// Revokes any key, the last one too: the next request with it is refused. Its text goes with it, as by the API.
+/// Revokes any key, the last one too: after three seconds at most, requests with it are refused. Its text goes with it,
+/// as by the API.
 pub async fn revoke_key(app: &App, id: KeyId) -> Result<Revoked, db::Error> {
     let now = app.clock.now();
     let was_valid = db::transact(&app.pool, "revoke_any_api_key", move |tx| {
@@ -87,6 +88,7 @@ pub async fn revoke_key(app: &App, id: KeyId) -> Result<Revoked, db::Error> {
         })
     })
     .await?;
+    app.known_keys.forget();
     Ok(match was_valid {
         Some(true) => Revoked::Now,
         Some(false) => Revoked::Before,

@@ -211,22 +211,36 @@ pub async fn find_account(
 }
 
 /// Every Razorpay account of the environment, the published one first: an event may belong to a link that
-/// was made before the account was replaced.
-pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Vec<SealedAccount>, db::Error> {
-    sqlx::query_as!(
-        SealedAccount,
+/// was made before the account was replaced. None when there is no such environment.
+pub async fn list_accounts(pool: &Pool, scope: Scope) -> Result<Option<Vec<SealedAccount>>, db::Error> {
+    let rows = sqlx::query!(
         r#"-- tenancy.list_accounts
-        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
-            previous_webhook_secret_sealed as previous_webhook_secret,
-            previous_webhook_secret_expires_at as previous_expires_at
-        from connections
-        where environment_id = $1
-        order by status = 'published' desc, created_at desc, id desc
+        select c.id as "id?", c.key_id as "key_id?", c.secret_key_sealed as "secret_key_sealed?",
+            c.webhook_secret_sealed, c.previous_webhook_secret_sealed, c.previous_webhook_secret_expires_at
+        from environments e
+        left join connections c on c.environment_id = e.id
+        where e.id = $1 and e.tenant_id = $2
+        order by c.status = 'published' desc, c.created_at desc, c.id desc
         limit 100"#,
         Uuid::from(scope.environment),
+        Uuid::from(scope.tenant),
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let accounts = rows.into_iter().filter_map(|row| {
+        Some(SealedAccount {
+            id: row.id?.into(),
+            key_id: row.key_id?,
+            secret_key: row.secret_key_sealed?,
+            webhook_secret: row.webhook_secret_sealed,
+            previous_webhook_secret: row.previous_webhook_secret_sealed,
+            previous_expires_at: row.previous_webhook_secret_expires_at,
+        })
+    });
+    Ok(Some(accounts.collect()))
 }
 
 /// Every account there is.
@@ -253,22 +267,6 @@ pub async fn list_all_accounts_any_scope(pool: &Pool) -> Result<Vec<(Scope, Seal
         (scope, sealed)
     });
     Ok(accounts.collect())
-}
-
-/// The account that new sessions use.
-pub async fn find_published_account(pool: &Pool, scope: Scope) -> Result<Option<SealedAccount>, db::Error> {
-    sqlx::query_as!(
-        SealedAccount,
-        r#"-- tenancy.find_published_account
-        select id as "id: ConnectionId", key_id, secret_key_sealed as secret_key, webhook_secret_sealed as webhook_secret,
-            previous_webhook_secret_sealed as previous_webhook_secret,
-            previous_webhook_secret_expires_at as previous_expires_at
-        from connections
-        where environment_id = $1 and provider_type = 'razorpay' and status = 'published'"#,
-        Uuid::from(scope.environment),
-    )
-    .fetch_optional(pool)
-    .await
 }
 
 /// In any environment, of a database that need not be migrated.

@@ -20,7 +20,14 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Of one process: when what is behind may be claimed.
 #[derive(Debug, Default)]
-pub struct CatchUp(Mutex<Option<Turn>>);
+pub struct CatchUp(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    turn: Option<Turn>,
+    /// The last claim did not look at what is behind.
+    passed_over: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
@@ -29,29 +36,42 @@ struct Turn {
     at_latest: Instant,
 }
 
+impl Turn {
+    fn left(self, now: Instant) -> Duration {
+        self.at.min(self.at_latest).saturating_duration_since(now)
+    }
+}
+
 impl CatchUp {
     /// How much longer what is behind has to wait; `None` when it may be claimed.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        let turn = (*self.lock())?;
-        let left = turn.at.min(turn.at_latest).saturating_duration_since(now);
+        let left = self.lock().turn?.left(now);
         (!left.is_zero()).then_some(left)
+    }
+
+    /// How long to wait when nothing was claimed: none, when the turn of what is behind has come while that was looked
+    /// for. `None` when there was nothing at all.
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        let state = self.lock();
+        state.turn.filter(|_| state.passed_over).map(|turn| turn.left(now))
     }
 
     /// Notes a claim: whether it was of all that is due, and whether it took new ones or others.
     pub fn claimed(&self, now: Instant, of_all: bool, took_new: bool, took_others: bool) {
-        let mut turn = self.lock();
-        let at_latest = match *turn {
+        let mut state = self.lock();
+        state.passed_over = !of_all;
+        let at_latest = match state.turn {
             Some(turn) if !of_all => turn.at_latest,
             _ => now + PATIENCE,
         };
         if took_new {
-            *turn = Some(Turn { at: now + AFTER_NEW, at_latest });
+            state.turn = Some(Turn { at: now + AFTER_NEW, at_latest });
         } else if took_others {
-            *turn = Some(Turn { at: now + BETWEEN, at_latest });
+            state.turn = Some(Turn { at: now + BETWEEN, at_latest });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,5 +105,17 @@ mod tests {
         assert_eq!(turns.wait(now), None);
         turns.claimed(now, true, false, false);
         assert_eq!(turns.wait(now), None, "there was nothing to claim");
+    }
+
+    #[test]
+    fn a_turn_that_comes_during_a_claim_is_taken_at_once() {
+        let (turns, now) = (CatchUp::default(), Instant::now());
+        turns.claimed(now, true, false, true);
+        assert_eq!(turns.pause(now), None, "what is behind was claimed");
+        turns.claimed(now, false, false, false);
+        assert_eq!(turns.pause(now), Some(BETWEEN));
+        assert_eq!(turns.pause(now + BETWEEN), Some(Duration::ZERO), "not a poll's interval later");
+        turns.claimed(now + BETWEEN, true, false, false);
+        assert_eq!(turns.pause(now + BETWEEN), None, "nothing is due");
     }
 }

@@ -1,10 +1,11 @@
 //! The worker that sends what waits. At least once: a crash between the answer and its record sends again,
 //! with the same `webhook-id` and the same bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::{BoxFuture, join_all};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::{
     delivery::DeliveryStatus,
     disable,
     egress::{Answer, SendError},
-    endpoint::{DisabledReason, open_headers, secret_place},
+    endpoint::{DEFAULT_CONCURRENCY, DisabledReason, open_headers, secret_place},
     queue_store as store,
     record::Attempted,
     schedule::{self, Verdict},
@@ -39,11 +40,22 @@ const ORDER_PATIENCE: TimeDelta = TimeDelta::seconds(30);
 /// places.
 const FAILURES_UNTIL_PROBING: i32 = 10;
 
+/// Deliveries that share a place, at most: each claim costs a commit.
+const LONGEST_ROW: i64 = 16;
+/// After this long no other one of them is begun: with its total deadline it would outlast the lease.
+const ROW_PATIENCE: TimeDelta = TimeDelta::seconds(4);
+
 /// Delivers events.
 pub struct Deliver;
 
-/// A claimed delivery with all that is needed to send it.
+/// A place at an endpoint, and what is to be sent in it: one delivery after another.
 pub struct Lease {
+    pub(super) token: Uuid,
+    pub(super) deliveries: VecDeque<Claimed>,
+}
+
+/// A claimed delivery with all that is needed to send it.
+pub(super) struct Claimed {
     pub(super) scope: Scope,
     pub(super) mode: Mode,
     pub(super) id: DeliveryId,
@@ -78,59 +90,37 @@ impl Job for Deliver {
     async fn claim_next(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
         let only_new = app.catch_up.wait(Instant::now()).is_some();
         let leases = claim(app, free, only_new).await?;
-        let new = leases.iter().filter(|lease| lease.is_new).count();
+        let new = leases.iter().filter(|lease| lease.is_new()).count();
         app.catch_up.claimed(Instant::now(), !only_new, new > 0, new < leases.len());
         Ok(leases)
     }
 
     fn pause(&self, app: &App) -> Duration {
-        app.catch_up.wait(Instant::now()).unwrap_or(Self::POLL)
+        app.catch_up.pause(Instant::now()).unwrap_or(Self::POLL)
     }
 
     async fn step(&self, app: &App, mut lease: Lease) -> anyhow::Result<()> {
-        // An event can be emitted while its endpoint is being disabled: such a delivery comes this far.
-        if !lease.enabled {
-            store::cancel_claimed_delivery(&app.pool, &lease, app.clock.now()).await?;
-            return Ok(());
+        let (is_new, until) = (lease.is_new(), app.clock.now() + ROW_PATIENCE);
+        let mut records = Vec::new();
+        while let Some(delivery) = lease.deliveries.pop_front() {
+            let Some(sent) = send(app, delivery).await? else { continue };
+            let went_well = sent.verdict == Verdict::Delivered;
+            records.push(record(app, sent));
+            // The others are not for an endpoint that fails, or is slow: they are claimed again when they are due.
+            if !went_well || app.clock.now() >= until || app.wake.is_stopping() {
+                break;
+            }
         }
-        checkpoint::reach("deliver.claimed");
-        let attempted_at = app.clock.now();
-        let result = match headers(app, &lease, attempted_at) {
-            Ok(headers) => {
-                let body = std::mem::take(&mut lease.body);
-                app.egress.post(app.egress.rules(lease.mode), &lease.url, headers, body).await
-            }
-            // On the schedule like any other failure: seen by the merchant, and over some day.
-            Err(error) => {
-                tracing::error!(endpoint.id = %lease.endpoint, error = format!("{error:#}"), "a delivery could not be signed");
-                Err(SendError::Failed("the event could not be signed".into()))
-            }
-        };
-        checkpoint::reach("deliver.answered");
-        let finished_at = app.clock.now();
-        let attempt = usize::try_from(lease.attempts_before - lease.schedule_start).unwrap_or_default() + 1;
-        let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
-        let attempted = attempted(app, &lease, verdict, result, attempted_at, finished_at);
-        let recorded = match verdict {
-            Verdict::Gone => {
-                let recorded = record_gone(app, attempted).await?;
-                disable::cancel_rest(app, lease.scope, lease.endpoint).await?;
-                recorded
-            }
-            _ => app.recorder.record(app, attempted).await?,
-        };
-        checkpoint::reach("deliver.recorded");
-        let outcome = if recorded { verdict.as_str() } else { "lease_lost" };
-        metrics::counter!("checkoutd_deliveries_total", "outcome" => outcome).increment(1);
-        if !recorded {
-            tracing::info!("a delivery's lease was lost before its attempt was recorded");
+        let recorded = join_all(records).await;
+        if !lease.deliveries.is_empty() {
+            store::release_deliveries_any_scope(&app.pool, &[lease.token]).await?;
         }
         // The endpoint has a free place again; what waits for it need not wait for the next poll. What is behind waits
         // for its turn: then the driver comes back by itself.
-        if lease.is_new || app.catch_up.wait(Instant::now()).is_none() {
+        if is_new || app.catch_up.wait(Instant::now()).is_none() {
             app.wake.notify(Work::Deliveries);
         }
-        Ok(())
+        recorded.into_iter().collect()
     }
 
     async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
@@ -144,6 +134,75 @@ impl Leased for Lease {
     }
 }
 
+/// An attempt that was made.
+struct Sent {
+    attempted: Attempted,
+    verdict: Verdict,
+}
+
+/// Makes an attempt; none for an endpoint that wants nothing any more.
+async fn send(app: &App, mut delivery: Claimed) -> anyhow::Result<Option<Sent>> {
+    // An event can be emitted while its endpoint is being disabled: such a delivery comes this far.
+    if !delivery.enabled {
+        store::cancel_claimed_delivery(&app.pool, &delivery, app.clock.now()).await?;
+        return Ok(None);
+    }
+    checkpoint::reach("deliver.claimed");
+    let attempted_at = app.clock.now();
+    let result = match headers(app, &delivery, attempted_at) {
+        Ok(headers) => {
+            let body = std::mem::take(&mut delivery.body);
+            app.egress.post(app.egress.rules(delivery.mode), &delivery.url, headers, body).await
+        }
+        // On the schedule like any other failure: seen by the merchant, and over some day.
+        Err(error) => {
+            tracing::error!(endpoint.id = %delivery.endpoint, error = format!("{error:#}"), "a delivery could not be signed");
+            Err(SendError::Failed("the event could not be signed".into()))
+        }
+    };
+    checkpoint::reach("deliver.answered");
+    let finished_at = app.clock.now();
+    let attempt = usize::try_from(delivery.attempts_before - delivery.schedule_start).unwrap_or_default() + 1;
+    let verdict = schedule::judge(attempt, &result, finished_at, app.ids.fraction());
+    let attempted = attempted(app, &delivery, verdict, result, attempted_at, finished_at);
+    Ok(Some(Sent { attempted, verdict }))
+}
+
+/// Hands an attempt over to be written down; what comes back waits for that. The next one need not.
+fn record(app: &App, Sent { attempted, verdict }: Sent) -> BoxFuture<'static, anyhow::Result<()>> {
+    let app = app.clone();
+    if verdict == Verdict::Gone {
+        return Box::pin(async move {
+            let (scope, endpoint) = (attempted.scope, attempted.endpoint);
+            let recorded = record_gone(&app, attempted).await?;
+            disable::cancel_rest(&app, scope, endpoint).await?;
+            count(verdict, recorded);
+            Ok(())
+        });
+    }
+    let written = app.recorder.record(&app, attempted);
+    Box::pin(async move {
+        count(verdict, written.await?);
+        Ok(())
+    })
+}
+
+fn count(verdict: Verdict, recorded: bool) {
+    checkpoint::reach("deliver.recorded");
+    let outcome = if recorded { verdict.as_str() } else { "lease_lost" };
+    metrics::counter!("checkoutd_deliveries_total", "outcome" => outcome).increment(1);
+    if !recorded {
+        tracing::info!("a delivery's lease was lost before its attempt was recorded");
+    }
+}
+
+impl Lease {
+    /// Whether what it begins with has just become due.
+    fn is_new(&self) -> bool {
+        self.deliveries.front().is_some_and(|delivery| delivery.is_new)
+    }
+}
+
 /// Leases what is due: all of it, or what has just become due.
 async fn claim(app: &App, free: usize, only_new: bool) -> anyhow::Result<Vec<Lease>> {
     if free == 0 {
@@ -151,7 +210,6 @@ async fn claim(app: &App, free: usize, only_new: bool) -> anyhow::Result<Vec<Lea
     }
     let now = app.clock.now();
     let claim = store::Claim {
-        token: app.ids.uuid(),
         now,
         new_after: now - BEHIND,
         only_new,
@@ -160,21 +218,31 @@ async fn claim(app: &App, free: usize, only_new: bool) -> anyhow::Result<Vec<Lea
         failures_until_probing: FAILURES_UNTIL_PROBING,
         limit: i64::try_from(free).unwrap_or(i64::MAX),
     };
-    let claim = Arc::new(claim);
-    let leases = db::transact(&app.pool, "claim_deliveries", move |tx| {
-        let claim = Arc::clone(&claim);
+    let (claim, own) = (Arc::new(claim), app.clone());
+    let leases = db::transact_unflushed(&app.pool, "claim_deliveries", move |tx| {
+        let (claim, app) = (Arc::clone(&claim), own.clone());
         Box::pin(async move {
             let endpoints = store::lock_due_endpoints_any_scope(tx, &claim).await?;
             if endpoints.0.is_empty() {
                 return Ok::<_, db::Error>(Vec::new());
             }
-            store::claim_deliveries_any_scope(tx, &endpoints, &claim).await
+            let tokens: Vec<_> = std::iter::repeat_with(|| app.ids.uuid()).take(free).collect();
+            let row_length = row_length(claim.limit, endpoints.0.len());
+            store::claim_deliveries_any_scope(tx, &endpoints, &claim, &tokens, row_length).await
         })
     });
     Ok(leases.await?)
 }
 
-fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<HeaderMap> {
+/// Deliveries in one of `free` places, when so many endpoints want some: one, unless there are places for all that they
+/// may take.
+fn row_length(free: i64, endpoints: usize) -> i64 {
+    let endpoints = i64::try_from(endpoints).unwrap_or(i64::MAX);
+    let wanted = endpoints.saturating_mul(DEFAULT_CONCURRENCY.into());
+    (free / wanted.max(1)).clamp(1, LONGEST_ROW)
+}
+
+fn headers(app: &App, lease: &Claimed, now: DateTime<Utc>) -> anyhow::Result<HeaderMap> {
     let place = secret_place(lease.scope.environment, lease.endpoint);
     let kept = lease.previous_secret_expires_at.is_some_and(|expires_at| expires_at > now);
     let previous = lease.previous_secret.iter().filter(|_| kept);
@@ -194,7 +262,7 @@ fn headers(app: &App, lease: &Lease, now: DateTime<Utc>) -> anyhow::Result<Heade
 
 fn attempted(
     app: &App,
-    lease: &Lease,
+    lease: &Claimed,
     verdict: Verdict,
     result: Result<Answer, SendError>,
     attempted_at: DateTime<Utc>,

@@ -16,7 +16,7 @@ use crate::{
     db::{self, Tx},
     http::{ApiError, Named, Reserved},
     kit::secret::Place,
-    tenancy::{EnvironmentId, Scope},
+    tenancy::{self, EnvironmentId, Scope},
     worker::Work,
 };
 
@@ -41,6 +41,8 @@ crate::define_terms! {
     }
 }
 
+/// Deliveries under way at a time, unless the merchant says otherwise.
+pub const DEFAULT_CONCURRENCY: i32 = 8;
 /// How long a replaced secret goes on signing next to the new one.
 pub const PREVIOUS_SECRET_SIGNS: TimeDelta = TimeDelta::hours(24);
 
@@ -217,7 +219,7 @@ pub async fn create(
         let (row, sealed, headers) = (row.clone(), sealed.clone(), headers.clone());
         Box::pin(async move {
             // Two requests at once must not both be the 50th.
-            store::lock_environment(tx, scope).await?;
+            tenancy::lock_environment_in(tx, scope).await?;
             if store::count_endpoints(tx, scope).await? >= MAX_ENDPOINTS {
                 return Err(ApiError::invalid_operation(format!(
                     "an environment has at most {MAX_ENDPOINTS} webhook endpoints; delete one first"

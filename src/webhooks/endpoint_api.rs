@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     EndpointId, EventType, Rules,
-    endpoint::{self, Change, Endpoint, NewEndpoint},
+    endpoint::{self, Change, DEFAULT_CONCURRENCY, Endpoint, NewEndpoint},
     endpoint_store as store,
     endpoint_view::EndpointResponse,
     headers,
@@ -26,7 +26,6 @@ use crate::{
 };
 
 const MAX_DESCRIPTION_CHARACTERS: usize = 500;
-const DEFAULT_CONCURRENCY: i32 = 8;
 const MAX_CONCURRENCY: i64 = 64;
 const MAX_RATE_PER_SECOND: i64 = 1000;
 

@@ -15,22 +15,6 @@ use crate::{
     tenancy::{EnvironmentId, Scope},
 };
 
-/// Holds off other creations of endpoints in the environment. Does not hold off inserts that refer to it.
-pub async fn lock_environment(tx: &mut Tx, scope: Scope) -> Result<(), db::Error> {
-    sqlx::query!(
-        "-- webhooks.lock_environment
-        select id
-        from environments
-        where id = $1 and tenant_id = $2
-        for no key update",
-        Uuid::from(scope.environment),
-        Uuid::from(scope.tenant),
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(())
-}
-
 pub async fn count_endpoints(tx: &mut Tx, scope: Scope) -> Result<usize, db::Error> {
     let count = sqlx::query_scalar!(
         r#"-- webhooks.count_endpoints

@@ -9,49 +9,78 @@ use crate::{
     tenancy::Scope,
 };
 
-/// The event and its fan-out; how many deliveries were inserted. Endpoints take their delivery's id from
-/// `delivery_ids` by their place: Postgres draws none, so that runs are reproducible. `only` gets it whatever it
-/// asked for, and nobody else does.
+/// A statement that ends with an event and its fan-out: a pending delivery for each endpoint that wants it.
+///
+/// `$changes` are common table expressions; the one named `changed` has a row exactly when the event happens. `$result`
+/// is what the statement answers. Bound for them are $1 the environment, $2 the subject, $3 the event's id, $4 its type,
+/// $5 its sequence, $6 its body, $7 the time, $8 ids of deliveries and $9 the only endpoint that gets it, or null; what
+/// `$bind`s follows from $10 on.
+///
+/// Endpoints take their delivery's id from $8 by their place: Postgres draws none, so that runs are reproducible.
+macro_rules! query_with_event {
+    ($name:literal, [$($changes:literal)+], $result:literal, $scope:expr, $event:expr, $delivery_ids:expr, $only:expr $(, $bind:expr)* $(,)?) => {
+        sqlx::query_scalar!(
+            // `$name` is -- webhooks.emit, -- checkout.mark_pending …
+            $name + "
+            with " $(+ $changes)+ + ",
+            event as (
+                insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
+                select $1, $3, $4, $2, $5, $6, $7
+                from changed
+            ),
+            matching as (
+                select id, row_number() over (order by id) as place
+                from webhook_endpoints
+                where environment_id = $1 and enabled and deleted_at is null
+                    and case
+                        when $9::uuid is null then event_types = '{}' or $4 = any (event_types)
+                        else id = $9
+                    end
+            ),
+            delivery as (
+                insert into deliveries (environment_id, id, event_id, subject_id, sequence, endpoint_id,
+                    delivery_status, attempt_count, next_attempt_at, created_at, updated_at)
+                select $1, drawn.id, $3, $2, $5, matching.id, 'pending', 0, $7, $7, $7
+                from changed
+                cross join matching
+                join unnest($8::uuid[]) with ordinality as drawn (id, place) on drawn.place = matching.place
+            )
+            " + $result,
+            uuid::Uuid::from($scope.environment),
+            $event.subject,
+            uuid::Uuid::from($event.id),
+            $event.event_type.as_str(),
+            $event.sequence,
+            $event.body,
+            $event.created_at,
+            $delivery_ids,
+            $only as Option<uuid::Uuid>,
+            $($bind),*
+        )
+    };
+}
+pub(crate) use query_with_event;
+
+/// The event and its fan-out. `only` gets it whatever it asked for, and nobody else does.
 pub async fn insert_event_with_deliveries(
     tx: &mut Tx,
     scope: Scope,
     event: &FrozenEvent,
     delivery_ids: &[Uuid],
     only: Option<EndpointId>,
-) -> Result<u64, db::Error> {
-    let done = sqlx::query!(
-        "-- webhooks.insert_event_with_deliveries
-        with event as (
-            insert into events (environment_id, id, event_type, subject_id, sequence, body, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7)
-        ),
-        matching as (
-            select id, row_number() over (order by id) as place
-            from webhook_endpoints
-            where environment_id = $1 and enabled and deleted_at is null
-                and case
-                    when $9::uuid is null then event_types = '{}' or $3 = any (event_types)
-                    else id = $9
-                end
-        )
-        insert into deliveries (environment_id, id, event_id, subject_id, sequence, endpoint_id, delivery_status,
-            attempt_count, next_attempt_at, created_at, updated_at)
-        select $1, drawn.id, $2, $4, $5, matching.id, 'pending', 0, $7, $7, $7
-        from matching
-        join unnest($8::uuid[]) with ordinality as drawn (id, place) on drawn.place = matching.place",
-        Uuid::from(scope.environment),
-        Uuid::from(event.id),
-        event.event_type.as_str(),
-        event.subject,
-        event.sequence,
-        event.body,
-        event.created_at,
+) -> Result<(), db::Error> {
+    query_with_event!(
+        "-- webhooks.insert_event_with_deliveries",
+        ["changed as (select)"],
+        r#"select count(*) as "events!" from changed"#,
+        scope,
+        event,
         delivery_ids,
         only.map(Uuid::from),
     )
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 /// An event's place in the order of commits.

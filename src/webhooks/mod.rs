@@ -38,6 +38,7 @@ pub use delivery::{Attempt, AttemptId, Delivery, DeliveryId, DeliveryStatus};
 pub use egress::{Answer, Egress, Lookup, SendError};
 pub use endpoint::{EndpointId, sealed_shut};
 pub use event::{EventId, EventType, FrozenEvent, UnknownEventType, freeze};
+pub(crate) use event_store::query_with_event;
 pub use outbox::{MAX_ENDPOINTS, delivery_ids, emit_in, emit_to_in};
 pub use prune::Prune;
 pub use record::Recorder;

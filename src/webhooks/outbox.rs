@@ -18,8 +18,7 @@ pub fn delivery_ids(ids: &Ids) -> Vec<Uuid> {
     std::iter::repeat_with(|| ids.uuid()).take(MAX_ENDPOINTS).collect()
 }
 
-/// Inserts `event` and one pending delivery for every enabled endpoint of `scope` that wants its type; how
-/// many deliveries there are. One statement. After the commit, wake [`crate::worker::Work::Deliveries`].
+/// Inserts `event` and one pending delivery for every enabled endpoint of `scope` that wants its type. One statement. After the commit, wake [`crate::worker::Work::Deliveries`].
 ///
 /// `delivery_ids` comes from [`delivery_ids`].
 pub async fn emit_in(
@@ -27,7 +26,7 @@ pub async fn emit_in(
     scope: Scope,
     event: &FrozenEvent,
     delivery_ids: &[Uuid],
-) -> Result<u64, db::Error> {
+) -> Result<(), db::Error> {
     store::insert_event_with_deliveries(tx, scope, event, delivery_ids, None).await
 }
 
@@ -38,6 +37,6 @@ pub async fn emit_to_in(
     event: &FrozenEvent,
     endpoint: EndpointId,
     delivery: DeliveryId,
-) -> Result<u64, db::Error> {
+) -> Result<(), db::Error> {
     store::insert_event_with_deliveries(tx, scope, event, &[delivery.into()], Some(endpoint)).await
 }

@@ -1,11 +1,13 @@
 //! SQL of the queue: what is due is claimed, and what came of it is recorded.
 
+use std::collections::{HashMap, VecDeque};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Uuid;
 
 use super::{
     DeliveryId, EndpointId,
-    deliver::Lease,
+    deliver::{Claimed, Lease},
     record::{Attempted, Failing},
 };
 use crate::{
@@ -15,8 +17,6 @@ use crate::{
 
 /// What a claim asks for.
 pub struct Claim {
-    /// Tells this claim from every other.
-    pub token: Uuid,
     pub now: DateTime<Utc>,
     /// What was due before this is behind …
     pub new_after: DateTime<Utc>,
@@ -27,6 +27,7 @@ pub struct Claim {
     pub order_patience: TimeDelta,
     /// From this many failures in a row on, an endpoint gets one delivery at a time.
     pub failures_until_probing: i32,
+    /// Places that are free.
     pub limit: i64,
 }
 
@@ -66,8 +67,9 @@ pub async fn lock_due_endpoints_any_scope(
         join webhook_endpoints e on e.environment_id = waiting.environment_id and e.id = waiting.endpoint_id
         left join endpoint_health h on h.environment_id = e.environment_id and h.endpoint_id = e.id
         cross join lateral (
-            select count(*) as taken,
-                case when h.consecutive_failures >= $2 then 1 else e.max_concurrency end - count(*) as free
+            select count(distinct f.lease_token) as taken,
+                case when h.consecutive_failures >= $2 then 1 else e.max_concurrency end
+                    - count(distinct f.lease_token) as free
             from deliveries f
             where f.environment_id = e.environment_id and f.endpoint_id = e.id and f.lease_token is not null
                 and f.lease_expires_at > $1
@@ -117,19 +119,24 @@ fn interval(delta: TimeDelta) -> sqlx::postgres::types::PgInterval {
 /// statement that starts after the lock was had sees what others claimed before. First each endpoint's
 /// first, then each one's second …
 ///
+/// Where an endpoint's deliveries go well, up to `row_length` share a place and its token. `tokens` has one for each of
+/// the places that are free.
+///
 /// A rate limit is kept by the generic cell rate algorithm with a burst of one second's worth.
 pub async fn claim_deliveries_any_scope(
     tx: &mut Tx,
     endpoints: &(Vec<Uuid>, Vec<Uuid>),
     claim: &Claim,
+    tokens: &[Uuid],
+    row_length: i64,
 ) -> Result<Vec<Lease>, db::Error> {
     let mut rows = sqlx::query!(
-        "-- webhooks.claim_deliveries_any_scope
+        r#"-- webhooks.claim_deliveries_any_scope
         with room as (
             select w.environment_id, w.id as endpoint_id,
                 greatest(0, least(
                     case when h.consecutive_failures >= $8 then 1 else w.max_concurrency end - (
-                        select count(*)
+                        select count(distinct f.lease_token)
                         from deliveries f
                         where f.environment_id = w.environment_id and f.endpoint_id = w.id
                             and f.lease_token is not null and f.lease_expires_at > $3
@@ -137,16 +144,17 @@ pub async fn claim_deliveries_any_scope(
                     case when w.rate_limit_per_second is not null then floor(w.rate_limit_per_second * extract(epoch from
                         $3::timestamptz - greatest(w.paced_until, $3::timestamptz - interval '1 second')))
                     end
-                ))::bigint as free
+                ))::bigint as free,
+                case when h.consecutive_failures > 0 or w.rate_limit_per_second is not null then 1 else $9::bigint end as length
             from unnest($1::uuid[], $2::uuid[]) as locked (environment_id, endpoint_id)
             join webhook_endpoints w on w.environment_id = locked.environment_id and w.id = locked.endpoint_id
             left join endpoint_health h on h.environment_id = w.environment_id and h.endpoint_id = w.id
         ),
         ranked as (
-            select due.environment_id, due.endpoint_id, due.id, due.next_attempt_at,
+            select due.environment_id, due.endpoint_id, due.id, due.next_attempt_at, room.free,
                 row_number() over (
                     partition by due.environment_id, due.endpoint_id order by due.next_attempt_at, due.sequence
-                ) as place
+                ) - 1 as number
             from room
             cross join lateral (
                 select d.environment_id, d.endpoint_id, d.id, d.next_attempt_at, d.sequence
@@ -163,12 +171,22 @@ pub async fn claim_deliveries_any_scope(
                             and earlier.delivery_status = 'pending' and earlier.attempt_count = 0
                     ))
                 order by d.next_attempt_at
-                limit room.free
+                limit room.free * room.length
                 for no key update of d skip locked
             ) due
         ),
+        places as (
+            select environment_id, endpoint_id, number, row_number() over (order by number, next_attempt_at) as place
+            from ranked
+            where number < free
+            order by number, next_attempt_at
+            limit $4
+        ),
         chosen as (
-            select environment_id, endpoint_id, id from ranked order by place, next_attempt_at limit $4
+            select r.environment_id, r.endpoint_id, r.id, ($5::uuid[])[p.place] as token
+            from ranked r
+            join places p on p.environment_id = r.environment_id and p.endpoint_id = r.endpoint_id
+                and p.number = r.number % r.free
         ),
         paced as (
             update webhook_endpoints w
@@ -181,50 +199,59 @@ pub async fn claim_deliveries_any_scope(
         -- Joined with nothing else: without statistics the planner would take every delivery with every endpoint.
         claimed as (
             update deliveries d
-            set lease_token = $5, lease_expires_at = $6
+            set lease_token = chosen.token, lease_expires_at = $6
             from chosen
             where d.environment_id = chosen.environment_id and d.id = chosen.id
             returning d.environment_id, d.id, d.endpoint_id, d.event_id, d.attempt_count, d.schedule_start,
-                d.next_attempt_at, d.sequence
+                d.next_attempt_at, d.sequence, d.lease_token
         )
         select v.tenant_id, v.mode, d.environment_id, d.id, d.endpoint_id, d.event_id, d.attempt_count,
-            d.schedule_start, d.next_attempt_at, d.sequence, e.body, w.url, w.enabled, w.headers_sealed, w.secret_sealed,
+            d.schedule_start, d.next_attempt_at, d.sequence, d.lease_token as "token!", e.body, w.url, w.enabled, w.headers_sealed, w.secret_sealed,
             w.previous_secret_sealed, w.previous_secret_expires_at
         from claimed d
         join events e on e.environment_id = d.environment_id and e.id = d.event_id
         join webhook_endpoints w on w.environment_id = d.environment_id and w.id = d.endpoint_id
-        join environments v on v.id = d.environment_id",
+        join environments v on v.id = d.environment_id"#,
         &endpoints.0,
         &endpoints.1,
         claim.now,
         claim.limit,
-        claim.token,
+        tokens,
         claim.expires_at,
         interval(claim.order_patience),
         claim.failures_until_probing,
+        row_length,
     )
     .fetch_all(tx)
     .await?;
     rows.sort_by_key(|row| (row.next_attempt_at, row.sequence));
-    let leases = rows.into_iter().map(|row| Lease {
-        scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
-        mode: Mode::from_column(&row.mode),
-        id: row.id.into(),
-        endpoint: row.endpoint_id.into(),
-        event: row.event_id.into(),
-        token: claim.token,
-        is_new: row.next_attempt_at.is_some_and(|due_at| due_at > claim.new_after),
-        attempts_before: row.attempt_count,
-        schedule_start: row.schedule_start,
-        body: row.body,
-        url: row.url,
-        enabled: row.enabled,
-        headers: row.headers_sealed,
-        secret: row.secret_sealed,
-        previous_secret: row.previous_secret_sealed,
-        previous_secret_expires_at: row.previous_secret_expires_at,
-    });
-    Ok(leases.collect())
+    let mut leases: Vec<Lease> = Vec::new();
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    for row in rows {
+        let place = *places.entry(row.token).or_insert(leases.len());
+        if place == leases.len() {
+            leases.push(Lease { token: row.token, deliveries: VecDeque::new() });
+        }
+        leases[place].deliveries.push_back(Claimed {
+            scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
+            mode: Mode::from_column(&row.mode),
+            id: row.id.into(),
+            endpoint: row.endpoint_id.into(),
+            event: row.event_id.into(),
+            token: row.token,
+            is_new: row.next_attempt_at.is_some_and(|due_at| due_at > claim.new_after),
+            attempts_before: row.attempt_count,
+            schedule_start: row.schedule_start,
+            body: row.body,
+            url: row.url,
+            enabled: row.enabled,
+            headers: row.headers_sealed,
+            secret: row.secret_sealed,
+            previous_secret: row.previous_secret_sealed,
+            previous_secret_expires_at: row.previous_secret_expires_at,
+        });
+    }
+    Ok(leases)
 }
 
 /// Locks the endpoint's row until the transaction ends; whether it takes deliveries.
@@ -315,8 +342,9 @@ pub async fn finish_deliveries(
                 delivered_at = case when done.status = 'delivered' then done.finished_at else d.delivered_at end,
                 updated_at = done.finished_at
             from done
-            where d.environment_id = done.environment_id and d.id = done.id and d.lease_token = done.token
-                and d.delivery_status = 'pending'
+            -- Not `=`, which would let the planner look for each among all that are leased.
+            where d.environment_id = done.environment_id and d.id = done.id
+                and d.lease_token is not distinct from done.token and d.delivery_status = 'pending'
             returning d.environment_id, d.id, d.endpoint_id, d.attempt_count, done.status, done.code, done.error,
                 done.finished_at, done.attempt_id, done.body, done.duration_ms, done.attempted_at
         ),
@@ -419,7 +447,7 @@ pub async fn lock_failing(
 /// Ends a claimed delivery without an attempt, because its endpoint wants nothing any more.
 pub async fn cancel_claimed_delivery(
     pool: &Pool,
-    lease: &Lease,
+    lease: &Claimed,
     now: DateTime<Utc>,
 ) -> Result<bool, db::Error> {
     let done = sqlx::query!(

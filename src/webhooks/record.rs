@@ -1,9 +1,14 @@
 //! Recording what came of attempts: those that end at about the same time share a transaction.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::channel::oneshot;
+use futures::{FutureExt, channel::oneshot};
 use uuid::Uuid;
 
 use super::{
@@ -49,39 +54,72 @@ pub struct Failing {
     pub url: String,
 }
 
-/// Collects attempts while others are being written: whoever has the turn writes all that wait.
+/// While attempts keep coming, they are collected for this long: each batch costs a commit.
+const COLLECT: Duration = Duration::from_millis(5);
+
+/// Collects attempts while others are being written, and writes them together.
 #[derive(Default)]
-pub struct Recorder {
-    waiting: Mutex<Vec<(Attempted, oneshot::Sender<bool>)>>,
-    turn: tokio::sync::Mutex<()>,
+pub struct Recorder(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    attempts: Vec<(Attempted, oneshot::Sender<bool>)>,
+    /// Whether a task writes them.
+    is_written: bool,
 }
 
 impl Recorder {
-    /// Records an attempt; `false`, and nothing is written, when its lease was lost.
+    /// Has an attempt recorded. What comes back waits for that: `false`, and nothing is written, when its lease was
+    /// lost.
     ///
     /// # Errors
     /// It could not be written: the delivery waits for its lease's expiry and is sent again.
-    pub async fn record(&self, app: &App, attempted: Attempted) -> anyhow::Result<bool> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever made the attempts waits for the task: so does shutdown"
+    )]
+    pub fn record(
+        &self,
+        app: &App,
+        attempted: Attempted,
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send + 'static {
         let (done, written) = oneshot::channel();
-        self.lock().push((attempted, done));
-        {
-            let _turn = self.turn.lock().await;
-            let batch: Vec<_> = {
-                let mut waiting = self.lock();
-                let count = waiting.len().min(MOST_AT_ONCE);
-                waiting.drain(..count).collect()
-            };
-            if !batch.is_empty() {
-                write(app, batch).await;
-            }
+        let mut waiting = self.lock();
+        waiting.attempts.push((attempted, done));
+        if !std::mem::replace(&mut waiting.is_written, true) {
+            tokio::spawn(write_all(app.clone()));
         }
-        // One that came behind a full batch is in the next, which somebody of that batch's size waits to write.
-        written.await.map_err(|_| anyhow::anyhow!("the attempt could not be recorded"))
+        async move { written.await.map_err(|_| anyhow::anyhow!("the attempt could not be recorded")) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Attempted, oneshot::Sender<bool>)>> {
+    /// The next batch; none, and nobody writes any more, when nothing waits.
+    fn take(&self) -> Option<Vec<(Attempted, oneshot::Sender<bool>)>> {
+        let mut waiting = self.lock();
+        if waiting.attempts.is_empty() {
+            waiting.is_written = false;
+            return None;
+        }
+        let count = waiting.attempts.len().min(MOST_AT_ONCE);
+        Some(waiting.attempts.drain(..count).collect())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         // Nothing panics while the lock is held.
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Writes until nothing waits. The first batch at once: who sends little waits for nobody.
+async fn write_all(app: App) {
+    while let Some(batch) = app.recorder.take() {
+        let is_full = batch.len() == MOST_AT_ONCE;
+        // A panic loses its batch and no other: leases expire.
+        if AssertUnwindSafe(write(&app, batch)).catch_unwind().await.is_err() {
+            tracing::error!(alert = "record_panicked", "recording attempts panicked");
+        }
+        if !is_full {
+            tokio::time::sleep(COLLECT).await;
+        }
     }
 }
 

@@ -71,6 +71,11 @@ impl Wake {
         self.stopping.cancel();
     }
 
+    /// Whether the process is about to end: nothing more should be begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
     /// Resolves once the process stops.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;

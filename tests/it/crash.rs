@@ -58,7 +58,6 @@ macro_rules! crashes {
 crashes! {
     create_after_its_draft: Create at "create.drafted";
     create_after_the_link_was_made: Create at "create.linked";
-    create_inside_the_second_transaction: Create at "settle.written";
     create_after_the_second_commit: Create at "settle.committed";
     create_before_its_answer: Create at "create.settled";
     resumed_create_after_the_link_was_found: Resume at "resume.linked";

@@ -28,7 +28,6 @@ crashes! {
     keyed_create_when_its_key_is_claimed at "idempotency.claimed";
     keyed_create_after_its_draft at "create.drafted";
     keyed_create_after_the_link_was_made at "create.linked";
-    keyed_create_inside_the_second_transaction at "settle.written";
     keyed_create_after_the_second_commit at "settle.committed";
     keyed_create_before_its_answer at "create.settled";
     keyed_create_before_its_answer_is_stored at "idempotency.answered";

@@ -245,12 +245,38 @@ async fn one_endpoint_has_at_most_eight_deliveries_under_way() {
     for lease in first.by_ref().take(2) {
         Deliver.step(app.state(), lease).await.unwrap();
     }
-    assert_eq!(Deliver.claim(app.state(), 64).await.unwrap().len(), 2, "as many as came free");
+    // Those that were there share the eight places.
+    for _ in 0..4 {
+        emit_completed(&app, &merchant).await;
+    }
+    assert_eq!(Deliver.claim(app.state(), 64).await.unwrap().len(), 2 + 4, "as many as came free");
     app.clock().advance(TimeDelta::seconds(31));
     assert_eq!(Deliver.claim(app.state(), 3).await.unwrap().len(), 3, "never more than asked for");
     app.clock().advance(TimeDelta::seconds(31));
     app.drain().await;
-    assert_eq!((busy.received().len(), calm.received().len()), (21, 1));
+    assert_eq!((busy.received().len(), calm.received().len()), (25, 5));
+    app.finish().await;
+}
+
+/// Deliveries that share a place are sent one after another, as long as they go well.
+#[tokio::test]
+async fn a_failure_gives_back_what_would_have_come_after_it() {
+    let app = TestApp::start().await;
+    let (_, busy, _) = busy_and_calm(&app).await;
+    let leases = Deliver.claim(app.state(), 64).await.unwrap();
+    assert_eq!(leases.len(), 8);
+    let leased = "select count(*) from deliveries where lease_token is not null";
+    let leased = async || sqlx::query_scalar::<_, i64>(leased).fetch_one(&app.state().pool).await.unwrap();
+    assert_eq!(leased().await, 20);
+    busy.answer_next(500);
+    let mut leases = leases.into_iter();
+    for (received, left) in [(1, 17), (4, 14), (7, 11)] {
+        Deliver.step(app.state(), leases.next().unwrap()).await.unwrap();
+        assert_eq!((busy.received().len(), leased().await), (received, left));
+    }
+    step_all(&app, leases.collect()).await;
+    app.advance(TimeDelta::minutes(1)).await;
+    assert_eq!(busy.received().len(), 21, "one of them twice");
     app.finish().await;
 }
 

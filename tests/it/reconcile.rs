@@ -75,6 +75,21 @@ async fn without_webhooks_a_polled_session_completes_within_three_seconds() {
     app.finish().await;
 }
 
+/// A read and a webhook say the same of a link that died, whichever comes first.
+#[tokio::test]
+async fn without_webhooks_a_dead_link_ends_its_session_the_way_it_died() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    app.sandbox.set_faults(no_webhooks());
+    let (expired, cancelled) = (merchant.session().await, merchant.session().await);
+    app.sandbox.expire(expired["id"].as_str().unwrap()).unwrap();
+    app.sandbox.cancel(cancelled["id"].as_str().unwrap()).unwrap();
+    for (session, ended) in [(&expired, "expired"), (&cancelled, "failed")] {
+        assert_eq!(merchant.read_session(session).await["checkout_status"], ended);
+    }
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn what_can_wait_keeps_to_the_accounts_budget_and_what_cannot_does_not() {
     let settings =

@@ -329,6 +329,32 @@ async fn a_completion_that_is_rolled_back_tells_nothing() {
     app.finish().await;
 }
 
+/// An ordinary payment is one statement, and it is all or nothing.
+#[tokio::test]
+async fn a_completion_that_misses_a_row_is_undone() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let session = merchant.session().await;
+    app.drain().await;
+    let pool = &app.state().pool;
+    // No API does this.
+    sqlx::raw_sql("update invoices set invoice_status = 'VOIDED'").execute(pool).await.unwrap();
+    app.pay(&session);
+    let events = queued(&app, 3);
+    let event = events.iter().find(|event| event.event == "payment_link.paid").unwrap();
+    assert_eq!(post_event(&merchant, event).await, 200, "it is kept for later");
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    let known = "select count(*) from provider_payments";
+    assert_eq!(sqlx::query_scalar::<_, i64>(known).fetch_one(pool).await.unwrap(), 0);
+    sqlx::raw_sql("update invoices set invoice_status = 'DRAFT'").execute(pool).await.unwrap();
+    app.advance(TimeDelta::minutes(1)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    assert_eq!(receiver.event_types(), ["checkout.session.initiated", "checkout.session.completed"]);
+    app.finish().await;
+}
+
 /// Razorpay lists a payment a moment after the link is paid.
 fn payment_not_listed() -> Vec<FaultRule> {
     let body = |text: &str| FaultKind::Status { code: 200, body: Some(text.to_owned()), retry_after: None };

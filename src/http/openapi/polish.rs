@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::http::idempotency::only_reads;
+
 const DESCRIPTION: &str = "Hosted checkout sessions: subscriptions paid by Razorpay payment links.
 
 Send an API key as `x-api-key` or as `Authorization: Bearer`. A key belongs to one environment; `X-Environment-ID`, \
@@ -143,7 +145,8 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
         // Said outright: an operation that says nothing would be one that was forgotten.
         operation["security"] = json!([]);
     }
-    if method == "post" && has_key && !path.ends_with("/search") {
+    let is_keyed = method == "post" && has_key && !only_reads(path);
+    if is_keyed {
         parameters.push(json!({
             "name": "Idempotency-Key",
             "in": "header",
@@ -169,11 +172,7 @@ fn polish_operation(path: &str, method: &str, operation: &mut Value) {
                     response["headers"][name] = json!({"$ref": format!("#/components/headers/{header}")});
                 }
             }
-            if has_key
-                && method == "post"
-                && !path.ends_with("/search")
-                && (status.starts_with('2') || status == "502")
-            {
+            if is_keyed && (status.starts_with('2') || status == "502") {
                 let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
                 response["headers"]["Idempotent-Replayed"] = replayed;
             }

@@ -256,7 +256,8 @@ pub struct RefundFilter {
     pub created_to: Option<DateTime<Utc>>,
 }
 
-/// One page, newest first, and how many match.
+/// One page, newest first, and how many match. What payments and invoices were made for is found by the subscription,
+/// which sessions have an index for.
 pub async fn list_refunds(
     pool: &Pool,
     scope: Scope,
@@ -269,8 +270,15 @@ pub async fn list_refunds(
         "where r.environment_id = $1
             and ($2::text[] is null or r.refund_status = any ($2))
             and ($3::uuid is null or r.session_id = $3)
-            and ($4::uuid[] is null or s.payment_id = any ($4))
-            and ($5::uuid[] is null or s.invoice_id = any ($5))
+            and ($4::uuid[] is null or s.payment_id = any ($4) and s.subscription_id = any (array(
+                select i.subscription_id
+                from payments p
+                join invoices i on i.environment_id = p.environment_id and i.id = p.invoice_id
+                where p.environment_id = $1 and p.id = any ($4)
+            )))
+            and ($5::uuid[] is null or s.invoice_id = any ($5) and s.subscription_id = any (array(
+                select i.subscription_id from invoices i where i.environment_id = $1 and i.id = any ($5)
+            )))
             and ($6::timestamptz is null or r.created_at >= $6)
             and ($7::timestamptz is null or r.created_at <= $7)
         order by r.created_at desc, r.id desc
@@ -295,8 +303,15 @@ pub async fn list_refunds(
         where r.environment_id = $1
             and ($2::text[] is null or r.refund_status = any ($2))
             and ($3::uuid is null or r.session_id = $3)
-            and ($4::uuid[] is null or s.payment_id = any ($4))
-            and ($5::uuid[] is null or s.invoice_id = any ($5))
+            and ($4::uuid[] is null or s.payment_id = any ($4) and s.subscription_id = any (array(
+                select i.subscription_id
+                from payments p
+                join invoices i on i.environment_id = p.environment_id and i.id = p.invoice_id
+                where p.environment_id = $1 and p.id = any ($4)
+            )))
+            and ($5::uuid[] is null or s.invoice_id = any ($5) and s.subscription_id = any (array(
+                select i.subscription_id from invoices i where i.environment_id = $1 and i.id = any ($5)
+            )))
             and ($6::timestamptz is null or r.created_at >= $6)
             and ($7::timestamptz is null or r.created_at <= $7)"#,
         Uuid::from(scope.environment),
@@ -317,7 +332,7 @@ pub async fn release_refunds_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(
     sqlx::query!(
         "-- payments.release_refunds_any_scope
         update refunds set lease_token = null, lease_expires_at = null
-        where lease_token = any($1)",
+        where refund_status in ('PENDING', 'PROCESSING') and lease_token = any($1)",
         tokens,
     )
     .execute(pool)

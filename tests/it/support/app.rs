@@ -212,14 +212,8 @@ impl TestApp {
 
     /// Rows of every table: what a refused request must not change.
     pub async fn row_counts(&self) -> Vec<(String, i64)> {
-        let tables: Vec<String> = sqlx::query_scalar(
-            "select tablename::text from pg_tables where schemaname = 'public' order by 1",
-        )
-        .fetch_all(&self.app.pool)
-        .await
-        .unwrap();
         let mut counts = Vec::new();
-        for table in tables {
+        for table in super::db::tables(&self.app.pool).await {
             let sql = sqlx::AssertSqlSafe(format!("select count(*) from \"{table}\""));
             let count = sqlx::query_scalar(sql).fetch_one(&self.app.pool).await.unwrap();
             counts.push((table, count));

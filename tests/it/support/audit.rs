@@ -113,12 +113,7 @@ async fn refund_violations(pool: &Pool, ledger: &Ledger) -> Vec<String> {
 /// I22: no secret in any column of any table.
 async fn leaks(pool: &Pool, canaries: &[String]) -> Vec<String> {
     let mut found = Vec::new();
-    let tables: Vec<String> =
-        sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
-            .fetch_all(pool)
-            .await
-            .unwrap();
-    for table in tables {
+    for table in super::db::tables(pool).await {
         // Bytes as escapes, so that text inside a bytea is seen too.
         let sql = format!("select coalesce(string_agg(t::text, ' '), '') from \"{table}\" t");
         let mut connection = pool.acquire().await.unwrap();

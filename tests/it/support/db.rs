@@ -41,6 +41,14 @@ pub fn upstream() -> Upstream {
     Upstream::Unix(PathBuf::from(value("host")).join(format!(".s.PGSQL.{}", value("port"))))
 }
 
+/// Names of the database's tables, in order.
+pub async fn tables(executor: impl sqlx::PgExecutor<'_>) -> Vec<String> {
+    sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public' order by 1")
+        .fetch_all(executor)
+        .await
+        .unwrap()
+}
+
 pub async fn drop_database(name: &str) {
     let server = SERVER.get().unwrap();
     run(&mut admin(&server.url("postgres")).await, format!("drop database if exists {name} with (force)"))

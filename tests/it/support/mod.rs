@@ -6,7 +6,7 @@ mod audit;
 mod binary;
 mod clock;
 mod command;
-mod db;
+pub mod db;
 pub mod described;
 pub mod events;
 mod money;

@@ -17,6 +17,9 @@ pub struct Frames {
     head: Vec<u8>,
     /// Bytes of it that are still to come; `None` while its length is not known.
     left: Option<usize>,
+    /// Whether something was asked since the last request to answer.
+    asked: bool,
+    round_trips: u64,
 }
 
 /// Enough to tell `COMMIT`.
@@ -50,11 +53,22 @@ impl Frames {
         }
     }
 
+    /// Round trips since the last call.
+    pub fn take_round_trips(&mut self) -> u64 {
+        std::mem::take(&mut self.round_trips)
+    }
+
     fn finish(&mut self, head: &[u8]) -> Option<Loss> {
         if !self.started {
             // Requests for encryption (1234, 5679 and 5680) come before the real start.
             self.started = !(head.len() >= 6 && head[4..6] == 1234_u16.to_be_bytes());
             return None;
+        }
+        // A Sync alone is how the pool looks at a connection that comes back; nobody waits for it.
+        match head.first() {
+            Some(b'S') if !std::mem::take(&mut self.asked) => {}
+            Some(b'S' | b'Q') => self.round_trips += 1,
+            _ => self.asked = true,
         }
         match head {
             [b'Q', _, _, _, _, text @ ..] if text.eq_ignore_ascii_case(b"commit") => Some(Loss::Commit),

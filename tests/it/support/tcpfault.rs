@@ -61,6 +61,8 @@ struct Shared {
     cut_after: Mutex<Option<usize>>,
     next: AtomicU64,
     lost: AtomicU64,
+    round_trips: AtomicU64,
+    commits: AtomicU64,
 }
 
 /// A running proxy; it stops when dropped.
@@ -95,6 +97,8 @@ impl TcpFault {
             cut_after: Mutex::default(),
             next: AtomicU64::default(),
             lost: AtomicU64::default(),
+            round_trips: AtomicU64::default(),
+            commits: AtomicU64::default(),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, Arc::clone(&shared)));
@@ -162,6 +166,16 @@ impl TcpFault {
     /// Answers lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// How often Postgres was asked something, so far.
+    pub fn round_trips(&self) -> u64 {
+        self.shared.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// Transactions of several statements that were to commit, so far.
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
     }
 
     /// Ends every fault; connections stay up.
@@ -286,6 +300,8 @@ async fn requests(
         let mut rest = &buffer[..read];
         while let Some((taken, request)) = frames.next(rest) {
             let (frame, after) = rest.split_at(taken);
+            shared.round_trips.fetch_add(frames.take_round_trips(), Ordering::Relaxed);
+            shared.commits.fetch_add(u64::from(request == Some(Loss::Commit)), Ordering::Relaxed);
             if to.write_all(frame).await.is_err() {
                 return Over::Closed;
             }

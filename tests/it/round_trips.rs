@@ -1,0 +1,126 @@
+//! What requests cost in Postgres: round trips, and transactions that write. Both are the same on every machine.
+
+use std::{collections::HashSet, future::Future};
+
+use checkoutd::{webhooks::Deliver, worker::Job};
+use futures::future::join_all;
+use serde_json::Value;
+use sqlx::Connection;
+
+use crate::support::{Merchant, Receiver, Settings, TestApp, db::tables, events::emit_completed};
+
+/// One connection, so that each statement is prepared once.
+async fn start() -> (TestApp, Merchant) {
+    let app = TestApp::start_with(Settings { proxied_pool: Some(1), ..Settings::default() }).await;
+    let merchant = app.merchant().await;
+    (app, merchant)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Cost {
+    round_trips: u64,
+    commits: usize,
+}
+
+/// What `work` costs, and what it came to.
+async fn cost<T>(app: &TestApp, work: impl Future<Output = T>) -> (Cost, T) {
+    let (before, so_far) = (writers(app).await, app.proxy().round_trips());
+    let done = work.await;
+    let round_trips = app.proxy().round_trips() - so_far;
+    let commits = writers(app).await.difference(&before).count();
+    (Cost { round_trips, commits }, done)
+}
+
+/// The transactions that wrote the rows that there are.
+async fn writers(app: &TestApp) -> HashSet<String> {
+    let mut direct = sqlx::PgConnection::connect(&app.database_url).await.unwrap();
+    let tables = tables(&mut direct).await;
+    let sql = tables.iter().map(|table| format!("select xmin::text from {table}"));
+    let sql = sql.collect::<Vec<_>>().join(" union ");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut direct).await.unwrap().into_iter().collect()
+}
+
+#[tokio::test]
+async fn a_create_is_three_round_trips_and_two_commits() {
+    let (app, merchant) = start().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    for _ in 0..2 {
+        merchant.session().await;
+    }
+    let plan = merchant.plan().await;
+    let request = Merchant::session_request(&plan);
+    merchant.post("/v1/checkout/sessions", request.clone()).await.expect(201);
+    let (cost, reply) = cost(&app, merchant.post("/v1/checkout/sessions", request)).await;
+    assert_eq!(reply.expect(201)["checkout_status"], "pending");
+    assert_eq!(cost, Cost { round_trips: 3, commits: 2 });
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_completion_by_webhook_is_three_round_trips_and_one_commit() {
+    let (app, merchant) = start().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let pay = async |session: &Value| {
+        app.pay(session);
+        let sent = app.sandbox.ledger().deliveries;
+        let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
+        let signature = event.signature.as_deref();
+        merchant.post_event(event.body.clone(), signature).await.expect(200)
+    };
+    let (first, second) = (merchant.session().await, merchant.session().await);
+    pay(&first).await;
+    let (cost, _) = cost(&app, pay(&second)).await;
+    assert_eq!(merchant.read_session(&second).await["checkout_status"], "completed");
+    assert_eq!(cost, Cost { round_trips: 3, commits: 1 });
+    app.sandbox.flush_webhooks().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_poll_is_one_round_trip_and_no_commit() {
+    let (app, merchant) = start().await;
+    let session = merchant.session().await;
+    // The first asks Razorpay too, on behalf of all readers of the next two seconds.
+    merchant.read_session(&session).await;
+    let (cost, read) = cost(&app, merchant.read_session(&session)).await;
+    assert_eq!(read["checkout_status"], "pending");
+    assert_eq!(cost, Cost { round_trips: 1, commits: 0 });
+    app.finish().await;
+}
+
+/// Claims and records of deliveries are transactions of several statements.
+#[tokio::test]
+async fn two_hundred_deliveries_are_a_handful_of_commits() {
+    const ENDPOINTS: usize = 25;
+    const EVENTS: usize = 8;
+    let app = TestApp::start_with(Settings { proxied_pool: Some(4), ..Settings::default() }).await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    for _ in 0..ENDPOINTS {
+        merchant.endpoint(&receiver).await;
+    }
+    for _ in 0..EVENTS {
+        emit_completed(&app, &merchant).await;
+    }
+    let so_far = app.proxy().commits();
+    let leases = Deliver.claim(app.state(), 256).await.unwrap();
+    assert_eq!(leases.len(), ENDPOINTS * EVENTS);
+    // What is answered while others are being written waits for its turn: here, for as long as it takes.
+    let mut direct = sqlx::PgConnection::connect(&app.database_url).await.unwrap();
+    let mut holder = direct.begin().await.unwrap();
+    sqlx::query("lock table delivery_attempts").execute(&mut *holder).await.unwrap();
+    let steps = join_all(leases.into_iter().map(|lease| Deliver.step(app.state(), lease)));
+    let answered = async {
+        while receiver.received().len() < ENDPOINTS * EVENTS {
+            tokio::task::yield_now().await;
+        }
+        holder.rollback().await.unwrap();
+    };
+    let (done, ()) = tokio::join!(steps, answered);
+    assert!(done.into_iter().all(|step| step.is_ok()));
+    let commits = app.proxy().commits() - so_far;
+    assert!(commits * 10 <= (ENDPOINTS * EVENTS) as u64, "{commits} commits");
+    app.finish().await;
+}
