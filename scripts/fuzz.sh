@@ -4,12 +4,16 @@
 # temporary directory; needs cargo, curl, python3 and npm; a Python package is installed under target/ on the first run.
 #
 # scripts/fuzz.sh [SECONDS]: how long to go on; 60 if not given
+# scripts/fuzz.sh --examples N: N examples of each operation and N chains of them instead, however long it takes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/journey/lib.sh
 
 begin cargo curl python3 npm
-duration=${1:-60}
+duration=${1:-60} examples=
+if [ "$duration" = --examples ]; then
+    examples=${2:?"--examples needs a number"}
+fi
 
 step "Build, and the tools"
 build
@@ -35,18 +39,25 @@ kept+=" $(api 200 GET /v1/customers/external/user_12345 | field id) user_12345"
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance
 checks+=,response_schema_conformance,unsupported_method,ignored_auth
 
-# fuzz SECONDS [OPTION…]
+# fuzz [OPTION…]
 fuzz() {
     (cd "$work" && SCHEMATHESIS_HOOKS=hooks KEPT=$kept PYTHONPATH=$root/scripts/fuzz NO_PROXY='*' \
         "$tools/venv/bin/st" --config-file "$root/scripts/fuzz/schemathesis.toml" run "$api/openapi.json" \
-        --header "x-api-key: $key" --no-color --checks "$checks" --max-time "$1" --workers 2 \
-        --suppress-health-check all --request-timeout 45 --warnings off "${@:2}") \
+        --header "x-api-key: $key" --no-color --checks "$checks" --workers 2 \
+        --suppress-health-check all --request-timeout 45 --warnings off "$@") \
         || fail "schemathesis found what is not described, or a server error"
 }
 
-step "schemathesis, for $duration s: a third of it what begins the journey, then everything"
-fuzz $((duration / 3)) --phases fuzzing --include-operation-id-regex '^create_(customer|checkout_session)$'
-fuzz $((duration - duration / 3)) --phases examples,coverage,fuzzing,stateful
+begins=(--phases fuzzing --include-operation-id-regex '^create_(customer|checkout_session)$')
+everything=(--phases examples,coverage,fuzzing,stateful)
+if [ -n "$examples" ]; then
+    step "schemathesis, $examples examples of each operation"
+    fuzz "${everything[@]}" --max-examples "$examples"
+else
+    step "schemathesis, for $duration s: a third of it what begins the journey, then everything"
+    fuzz "${begins[@]}" --max-time $((duration / 3))
+    fuzz "${everything[@]}" --max-time $((duration - duration / 3))
+fi
 
 step "It got as far as objects"
 # A run that is refused everywhere says little. The demo itself makes one customer.

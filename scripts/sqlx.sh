@@ -2,6 +2,8 @@
 # Describes every checked query against freshly migrated tables.
 #   scripts/sqlx.sh           writes .sqlx, from which builds without a database read
 #   scripts/sqlx.sh --check   compares with .sqlx and fails when a file differs
+#   scripts/sqlx.sh --check COMMAND...
+#                             as well; COMMAND compiles everything, such as `cargo clippy`, which saves compiling twice
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/postgres.sh
@@ -9,8 +11,10 @@ source scripts/postgres.sh
 case "${1:-}" in
     "") check=false ;;
     --check) check=true ;;
-    *) echo "usage: scripts/sqlx.sh [--check]" >&2; exit 2 ;;
+    *) echo "usage: scripts/sqlx.sh [--check [COMMAND...]]" >&2; exit 2 ;;
 esac
+compile=(cargo check --quiet --locked --all-targets)
+if [ $# -gt 1 ]; then compile=("${@:2}"); fi
 if ! command -v psql >/dev/null; then
     echo "psql was not found: apt-get install postgresql-client" >&2
     exit 1
@@ -35,7 +39,7 @@ work=$(mktemp -d "$(cd "$target" && pwd)/sqlx.XXXXXX")
 mkdir "$work/queries" "$work/tmp"
 # Cargo does not know that the tables are an input, so the crates with queries are compiled again.
 touch src/lib.rs src/main.rs tests/*/main.rs
-SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$work/queries" SQLX_TMP="$work/tmp" cargo check --quiet --locked --all-targets
+SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$work/queries" SQLX_TMP="$work/tmp" "${compile[@]}"
 
 if $check; then
     mkdir -p "$work/empty"
