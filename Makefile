@@ -12,7 +12,7 @@ test: ## Run all tests; they start their own Postgres
 lint: ## Check the format and the lints as CI does
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo clippy --test rig --test webhook_load -- -D warnings
+	cargo clippy --test rig --test webhook_load --test plans -- -D warnings
 
 fmt: ## Format the code
 	cargo fmt

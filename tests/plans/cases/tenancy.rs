@@ -1,0 +1,43 @@
+use super::{Case, case};
+
+/// Who calls, and with which account.
+pub const CASES: &[Case] = &[
+    case("tenancy.find_key_any_scope", "'lookup000003'"),
+    case("tenancy.find_account", "id(1), id(5)"),
+    case("tenancy.find_connection", "id(1), id(5)"),
+    case("tenancy.find_environment", "id(1), id(1)"),
+    case("tenancy.find_environment_any_scope", "id(1)"),
+    case("tenancy.find_owner", "id(1), id(5), id(1)"),
+    case("tenancy.find_session_ttl", "id(1), id(1)"),
+    case("tenancy.list_accounts", "id(1), id(1)"),
+    case("tenancy.list_all_accounts_any_scope", ""),
+    case("tenancy.list_connections", "id(1)"),
+    case("tenancy.list_environments", "id(1), 50, 0"),
+    case("tenancy.list_environments, total", "id(1)"),
+    case("tenancy.list_keys", "id(1), false, 50, 0"),
+    case("tenancy.list_keys, total", "id(1), false"),
+    case("tenancy.list_keys_any_scope", "id(1)"),
+    case("tenancy.count_environments", "id(1), 'test', id(1)"),
+    case("tenancy.count_keys", "id(1), id(5)"),
+    case("tenancy.is_last_lasting_key", "id(1), id(5)"),
+    case("tenancy.has_live_account_any_scope", ""),
+    case("tenancy.has_live_account_any_scope, tables", ""),
+    case("tenancy.archive_connection", "id(1), id(5), present()"),
+    case(
+        "tenancy.insert_connection",
+        "id(6), id(9000001), 'Razorpay', 'rzp_test_1', '\\x00', null, '{}', present()",
+    ),
+    case("tenancy.insert_tenant", "id(9000001), 'New', present()"),
+    case("tenancy.lock_environment", "id(1), id(1)"),
+    case("tenancy.lock_tenant", "id(1)"),
+    case("tenancy.put_environment", "id(9000001), id(1), 'New', 'test', present()"),
+    case("tenancy.put_key", "id(1), id(9000001), 'Key', 'lookupnew', '0000', '\\x00', null, present()"),
+    case("tenancy.rename_environment", "id(1), id(1), 'Other', present()"),
+    case("tenancy.revoke_key", "id(1), id(5), id(10), present()"),
+    case("tenancy.revoke_key_any_scope", "id(5), present()"),
+    case("tenancy.set_session_ttl", "id(1), id(1), 600, present()"),
+    case(
+        "tenancy.update_connection",
+        "id(1), id(5), 'Razorpay', 'rzp_test_5', '{}', present(), null, null, null, null",
+    ),
+];
