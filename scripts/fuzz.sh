@@ -49,14 +49,17 @@ fuzz() {
 }
 
 begins=(--phases fuzzing --include-operation-id-regex '^create_(customer|checkout_session)$')
-everything=(--phases examples,coverage,fuzzing,stateful)
+singly=(--phases examples,coverage,fuzzing)
+chains=(--phases stateful)
 if [ -n "$examples" ]; then
-    step "schemathesis, $examples examples of each operation"
-    fuzz "${everything[@]}" --max-examples "$examples"
+    step "schemathesis, $examples examples of each operation, and as many chains of them"
+    fuzz "${singly[@]}" --max-examples "$examples"
+    fuzz "${chains[@]}" --max-examples "$examples"
 else
-    step "schemathesis, for $duration s: a third of it what begins the journey, then everything"
-    fuzz "${begins[@]}" --max-time $((duration / 3))
-    fuzz "${everything[@]}" --max-time $((duration - duration / 3))
+    step "schemathesis, for $duration s: what begins the journey, every operation, chains of operations"
+    fuzz "${begins[@]}" --max-time $((duration / 5))
+    fuzz "${singly[@]}" --max-time $((duration * 2 / 5))
+    fuzz "${chains[@]}" --max-time $((duration * 2 / 5))
 fi
 
 step "It got as far as objects"

@@ -4,7 +4,12 @@ import os
 import random
 from urllib.parse import urlsplit
 
+import hypothesis
 import schemathesis
+
+# What is neither guided by what was accepted before nor made smaller tries far more different requests in its time.
+hypothesis.settings.register_profile("broad", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+hypothesis.settings.load_profile("broad")
 
 # The demo's connection, plan, price and customer: without them no session could be created any more.
 KEPT = set(os.environ["KEPT"].split())
