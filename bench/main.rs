@@ -7,8 +7,10 @@
 )]
 
 mod backlog;
+mod copies;
 mod doubles;
 mod floor;
+mod growth;
 mod http;
 mod load;
 mod measure;
@@ -59,6 +61,9 @@ struct Args {
     /// Deliveries that are due at each endpoint when the service starts.
     #[arg(long, default_value_t = 20_000)]
     backlog: usize,
+    /// Only how all goes in a database of ten thousand sessions, and in one of so many.
+    #[arg(long, value_name = "SESSIONS", conflicts_with = "only")]
+    growth: Option<usize>,
     /// Another setting of the service, to be tried: `CHECKOUTD_CREATES_AT_ONCE=8`.
     #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -136,6 +141,11 @@ async fn run(mut args: Args) -> anyhow::Result<()> {
     bench.models().await?;
     about(&mut bench, &args).await?;
     bench.world.stop_service().await?;
+    if let Some(sessions) = args.growth {
+        bench.growth(sessions).await?;
+        println!("{}", bench.report.markdown());
+        return bench.world.stop().await;
+    }
     if !args.no_floor {
         bench.floor = Some(bench.world.floor().await?);
     }

@@ -44,12 +44,12 @@ pub struct Bench {
 
 impl Bench {
     /// A load on the service, after a short one that is not counted.
-    async fn load(&mut self, clients: usize, requests: &Arc<Requests>) -> anyhow::Result<Figures> {
+    pub async fn load(&mut self, clients: usize, requests: &Arc<Requests>) -> anyhow::Result<Figures> {
         self.world.quiet().await?;
         self.measure_service(clients, requests).await
     }
 
-    async fn measure_service(&mut self, clients: usize, requests: &Arc<Requests>) -> anyhow::Result<Figures> {
+    pub async fn measure_service(&mut self, clients: usize, requests: &Arc<Requests>) -> anyhow::Result<Figures> {
         let (address, pid) = (self.world.running()?.address, self.world.running()?.pid());
         let figures = self.measure(address, clients, requests).await?;
         let resident = super::usage::resident_mib(pid).unwrap_or_default();
@@ -244,43 +244,50 @@ impl Bench {
 
     /// Deliveries that are due when the service starts, until each is received and its result is durable.
     pub async fn deliveries(&mut self, events: usize) -> anyhow::Result<()> {
-        for merchant in self.world.merchants.clone() {
-            let count = events * merchant.endpoints;
-            if count == 0 {
-                continue;
-            }
-            self.world.stop_service().await?;
-            self.world.quiet().await?;
-            add_backlog(&self.world.pool, &merchant, events).await?;
-            self.world.forget_received().await?;
-            let (before, writes) = (self.world.cpu(), self.world.writes().await?);
-            self.world.start_service().await?;
-            let begun = Instant::now();
-            while begun.elapsed() < MOST_DELIVERING && self.world.received("/").await?.distinct < count {
-                sleep(Duration::from_millis(50)).await;
-            }
-            let due = count;
-            if self.world.received("/").await?.distinct == due {
-                self.world.drain().await?;
-            }
-            let (tail, cpu) = (begun.elapsed(), self.world.cpu().since(before));
-            let (writes, received) = (self.world.writes().await? - writes, self.world.received("/").await?);
-            let count = received.distinct;
-            let lasted = Duration::from_micros(received.lasted_us);
-            let outcome = Outcome { latencies: Latencies(vec![Duration::ZERO; count]), elapsed: lasted };
-            let service = Figures { p50: None, p99: None, ..Figures::new(&outcome, cpu) };
-            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-            let commits = writes as f64 / count as f64;
-            let note = format!(
-                "{count} of {due} in {:.1} s from the start; {commits:.3} commits each; {} received twice",
-                tail.as_secs_f64(),
-                received.all - count,
-            );
-            self.world.cancel_deliveries().await?;
-            let what = format!("delivery, {}", endpoints(&merchant));
+        for merchant in self.world.merchants.clone().iter().filter(|merchant| merchant.endpoints > 0) {
+            let (service, note) = self.deliver(merchant, 0, events).await?;
+            let what = format!("delivery, {}", endpoints(merchant));
             self.add(Row { what, clients: None, service, beside: None, note });
         }
         Ok(())
+    }
+
+    /// One merchant's; `round` tells them from those before. The service runs afterwards.
+    pub async fn deliver(
+        &mut self,
+        merchant: &Merchant,
+        round: usize,
+        events: usize,
+    ) -> anyhow::Result<(Figures, String)> {
+        let due = events * merchant.endpoints;
+        self.world.stop_service().await?;
+        self.world.quiet().await?;
+        add_backlog(&self.world.pool, merchant, round, events).await?;
+        self.world.forget_received().await?;
+        let (before, writes) = (self.world.cpu(), self.world.writes().await?);
+        self.world.start_service().await?;
+        let begun = Instant::now();
+        while begun.elapsed() < MOST_DELIVERING && self.world.received("/").await?.distinct < due {
+            sleep(Duration::from_millis(50)).await;
+        }
+        if self.world.received("/").await?.distinct == due {
+            self.world.drain().await?;
+        }
+        let (tail, cpu) = (begun.elapsed(), self.world.cpu().since(before));
+        let (writes, received) = (self.world.writes().await? - writes, self.world.received("/").await?);
+        let count = received.distinct;
+        let lasted = Duration::from_micros(received.lasted_us);
+        let outcome = Outcome { latencies: Latencies(vec![Duration::ZERO; count]), elapsed: lasted };
+        let service = Figures { p50: None, p99: None, ..Figures::new(&outcome, cpu) };
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        let commits = writes as f64 / count as f64;
+        let note = format!(
+            "{count} of {due} in {:.1} s from the start; {commits:.3} commits each; {} received twice",
+            tail.as_secs_f64(),
+            received.all - count,
+        );
+        self.world.cancel_deliveries().await?;
+        Ok((service, note))
     }
 
     /// One session of each merchant that goes all the way, for the floor's values to be taken from.

@@ -59,6 +59,8 @@ pub struct Report {
     /// Single figures, with what they are.
     pub singles: Vec<(String, String)>,
     pub rows: Vec<Row>,
+    /// Others, as Markdown.
+    pub tables: Vec<String>,
 }
 
 impl Report {
@@ -87,6 +89,7 @@ impl Report {
         for row in &self.rows {
             text.push_str(&row.markdown());
         }
+        text.extend(self.tables.iter().map(String::as_str));
         text
     }
 

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::{
     doubles::Received,
     floor::{self, Floor},
+    growth,
     http::{Connection, request},
     processes::{Double, Service, run_service},
     usage::{self, Cpu},
@@ -76,9 +77,8 @@ impl World {
         postgres.stop().await?;
         let postgres = embedded::start(options).await?;
         let admin = PgPool::connect(&postgres.url("postgres")).await?;
-        for name in [DATABASE, floor::DATABASE] {
-            let drop = format!("drop database if exists {name} with (force)");
-            admin.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await?;
+        for name in [DATABASE, floor::DATABASE, growth::DATABASE] {
+            drop_database(&admin, name).await?;
         }
         admin.execute("create database bench").await?;
         let url = postgres.url(DATABASE);
@@ -123,12 +123,39 @@ impl World {
 
     /// The floor, on a copy of the database as it is now; the service must not run.
     pub async fn floor(&mut self) -> anyhow::Result<Floor> {
+        self.copy_to(floor::DATABASE).await?;
+        Floor::new(self.postmaster, &self.dir, self.postgres.url(floor::DATABASE))
+    }
+
+    /// Copies the service's database as it is now; the service must not run.
+    pub async fn copy_to(&mut self, name: &str) -> anyhow::Result<()> {
         self.pool.close().await;
         let admin = PgPool::connect(&self.postgres.url("postgres")).await?;
-        let copy = format!("create database {} template {DATABASE}", floor::DATABASE);
+        let copy = format!("create database {name} template {DATABASE}");
         admin.execute(sqlx::raw_sql(AssertSqlSafe(copy))).await?;
         self.pool = PgPool::connect_lazy(&self.database_url())?;
-        Floor::new(self.postmaster, &self.dir, self.postgres.url(floor::DATABASE))
+        Ok(())
+    }
+
+    /// Goes on with the service's own database, or a copy of it; the service must not run.
+    pub async fn turn_to(&mut self, copy: Option<&str>) -> anyhow::Result<()> {
+        self.pool.close().await;
+        let url = self.postgres.url(copy.unwrap_or(DATABASE));
+        self.pool = PgPool::connect_lazy(&url)?;
+        self.set("DATABASE_URL", &url);
+        Ok(())
+    }
+
+    /// A setting of the service, from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives its gigabytes back; the service must not run.
+    pub async fn drop_copy(&mut self, name: &str) -> anyhow::Result<()> {
+        self.turn_to(None).await?;
+        drop_database(&PgPool::connect(&self.postgres.url("postgres")).await?, name).await
     }
 
     /// Brings the schema up and makes the merchants, by the service's own commands and API.
@@ -316,4 +343,10 @@ impl World {
         let count = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
         Ok(sqlx::query_scalar(count).fetch_one(&self.pool).await?)
     }
+}
+
+async fn drop_database(admin: &PgPool, name: &str) -> anyhow::Result<()> {
+    let drop = format!("drop database if exists {name} with (force)");
+    admin.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await?;
+    Ok(())
 }
