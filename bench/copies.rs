@@ -29,7 +29,8 @@ const NAMES: [&str; 5] =
 
 /// An id of copy `n` of the model's `k`th row, in the order of time as the service's own: a version 7 UUID, one second
 /// after the copy before.
-const CLONE_ID: &str = "create function clone_id(n bigint, k int, newest timestamptz, total bigint) returns uuid
+const CLONE_ID: &str =
+    "create function clone_id(n bigint, k int, newest timestamptz, total bigint) returns uuid
     immutable parallel safe language sql
     return (lpad(to_hex((extract(epoch from newest) * 1000)::bigint - (total - n) * 1000), 12, '0')
         || '7' || lpad(to_hex(k), 3, '0') || '8000' || lpad(to_hex(n), 12, '0'))::uuid";
@@ -67,12 +68,11 @@ impl Copies {
         .bind(merchant.environment)
         .fetch_one(pool)
         .await?;
-        let newest: String = sqlx::query_scalar(
-            "select created_at::text from checkout_sessions where environment_id = $1",
-        )
-        .bind(merchant.environment)
-        .fetch_one(pool)
-        .await?;
+        let newest: String =
+            sqlx::query_scalar("select created_at::text from checkout_sessions where environment_id = $1")
+                .bind(merchant.environment)
+                .fetch_one(pool)
+                .await?;
         let own = Own { ids, customers, newest, total };
         let mut halves = [Vec::new(), Vec::new()];
         for (table, row) in &rows {

@@ -120,6 +120,21 @@ pub async fn open_loop(
     Ok(open_loop_or(to, per_second, lasting, requests, requests.expected).await?.taken)
 }
 
+/// As [`open_loop`], on a thread of its own: what another load keeps the generator busy with is not charged to this one.
+pub async fn open_loop_apart(
+    to: SocketAddr,
+    per_second: u32,
+    lasting: Duration,
+    requests: &Arc<Requests>,
+) -> anyhow::Result<Outcome> {
+    let requests = Arc::clone(requests);
+    let apart = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(open_loop(to, per_second, lasting, &requests))
+    });
+    apart.await?
+}
+
 /// What became of an open loop.
 pub struct Offered {
     pub per_second: u32,

@@ -49,7 +49,11 @@ impl Bench {
         self.measure_service(clients, requests).await
     }
 
-    pub async fn measure_service(&mut self, clients: usize, requests: &Arc<Requests>) -> anyhow::Result<Figures> {
+    pub async fn measure_service(
+        &mut self,
+        clients: usize,
+        requests: &Arc<Requests>,
+    ) -> anyhow::Result<Figures> {
         let (address, pid) = (self.world.running()?.address, self.world.running()?.pid());
         let figures = self.measure(address, clients, requests).await?;
         let resident = super::usage::resident_mib(pid).unwrap_or_default();

@@ -6,7 +6,7 @@ use sqlx::types::Uuid;
 use tokio::time::sleep;
 
 use super::{
-    load::{Latencies, Offered, Outcome, closed_loop, open_loop, open_loop_or},
+    load::{Latencies, Offered, Outcome, closed_loop, open_loop_apart, open_loop_or},
     measure::Bench,
     report::milliseconds,
     traffic::{completions, creates},
@@ -29,15 +29,15 @@ impl Bench {
         let merchant = self.world.merchants[0].clone();
         self.world.quiet().await?;
         let address = self.world.running()?.address;
-        let capacity = closed_loop(address, CLIENTS, self.lasting, &creates(&merchant)).await?.per_second();
         let count = usize::try_from(LASTING.as_secs())? * COMPLETIONS as usize;
         let alone = Duration::from_secs(20);
         let alone_count = usize::try_from(alone.as_secs())? * COMPLETIONS as usize;
         let pending = self.pending(&merchant, count + alone_count + EXPIRING).await?;
         let (before, rest) = pending.split_at(alone_count);
         let (during, expiring) = rest.split_at(count);
+        let capacity = self.load(CLIENTS, &creates(&merchant)).await?.per_second;
         self.world.quiet().await?;
-        let unloaded = open_loop(address, COMPLETIONS, alone, &completions(&merchant, before)).await?;
+        let unloaded = open_loop_apart(address, COMPLETIONS, alone, &completions(&merchant, before)).await?;
         let resident = self.resident()?;
 
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hundreds")]
@@ -46,7 +46,7 @@ impl Bench {
         let expiring: Vec<Uuid> = expiring.iter().map(|id| Uuid::from(*id)).collect();
         let (flooded, completed, expired_after, most_resident) = tokio::try_join!(
             open_loop_or(address, rate, LASTING, &flood, REFUSED),
-            open_loop(address, COMPLETIONS, LASTING, &paid),
+            open_loop_apart(address, COMPLETIONS, LASTING, &paid),
             self.expire(&merchant, &expiring),
             self.most_resident(),
         )?;

@@ -290,6 +290,8 @@ async fn create(
     if let Some(id) = reserved.earlier()
         && let Some(session) = store::find(&app.pool, caller.scope, id).await?
     {
+        // Drafted already: it waits for Razorpay only, which is nobody else's turn.
+        drop(ticket);
         return Ok(Created(create::resume(&app, session).await?));
     }
     let (id, ttl) = (reserved.id(&app.ids), caller.session_ttl(&app));

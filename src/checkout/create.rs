@@ -194,7 +194,8 @@ pub async fn create(
     if let Some(pause) = app.razorpay.creates_paused(&account.credentials) {
         // Nothing is drafted: a link could not be made for it.
         return Err(ApiError::unavailable("the payment provider does not answer", retry_after(pause))
-            .detail("reason", "provider_unavailable"));
+            .detail("reason", "provider_unavailable")
+            .nothing_done());
     }
     let period_start = request.start_date.unwrap_or(now);
     let period_end = quote.recurrence.boundary(period_start, payer.timezone, 1).ok_or_else(|| {

@@ -26,6 +26,9 @@ pub const LONG_LIST_LAG: TimeDelta = TimeDelta::minutes(5);
 const SHORTEST_GAP: Duration = Duration::from_secs(10);
 const LONGEST_GAP: Duration = Duration::from_secs(45);
 
+/// The longest that an open session waits for its turn when the budget of reads is used up.
+const LONGEST_QUEUE: TimeDelta = TimeDelta::minutes(5);
+
 /// After the end of a session, money may still come: in a second tab, by a bank that answers late (Razorpay: up to
 /// three days). Webhooks tell; these looks are for when they do not.
 const AFTERCARE: [TimeDelta; 4] =
@@ -50,13 +53,14 @@ pub fn after_failure(app: &App, session: &Session) -> DateTime<Utc> {
     app.clock.now() + backoff::after(session.check_count, base, cap, app.ids.fraction())
 }
 
-/// The next look at a session for which the account's budget of reads had nothing left.
-pub fn after_budget(app: &App, session: &Session) -> DateTime<Utc> {
+/// The next look at a session for which the account's budget of reads had nothing left: its turn, but for an open one
+/// within five minutes, as others may have ended before theirs, and no later than at its deadline.
+pub fn after_budget(app: &App, session: &Session, turn: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    let turn = turn.unwrap_or_else(|| next_look(app, session));
     if session.state.status.is_terminal() {
-        app.clock.now() + backoff::after(0, LONGEST_GAP, LONGEST_GAP, app.ids.fraction())
-    } else {
-        next_look(app, session)
+        return turn;
     }
+    turn.min(app.clock.now() + LONGEST_QUEUE).min(session.expires_at)
 }
 
 /// The next look at an ended session's link, or none.

@@ -162,6 +162,7 @@ pub async fn settle_drafted(app: &App, drafted: Session, news: News) -> Result<S
     let (scope, id) = (drafted.scope, drafted.id);
     let decision = decide(&drafted.state, &news.fact());
     if let (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) = (decision, &news) {
+        app.overload.yield_to_payments().await;
         let (from, mut session) = (drafted.state.status, drafted);
         open_link(&mut session, link_id.clone(), url.clone(), app.clock.now());
         let change = transition(app, &session, from, Cause::Create.into(), PENDING, false)?;
@@ -446,6 +447,10 @@ impl Step<'_> {
             self.now,
         )
         .await?;
+        if !self.session.state.status.is_terminal() {
+            // A payment that is settled at once meanwhile would give its attempt the same number.
+            store::touch(self.tx, &self.session, self.now).await?;
+        }
         Ok(())
     }
 }

@@ -689,6 +689,20 @@ pub async fn mark_link(
     Ok(())
 }
 
+/// Makes another version of a locked session, for those who decide by the version without the lock.
+pub async fn touch(tx: &mut Tx, session: &Session, now: DateTime<Utc>) -> Result<(), db::Error> {
+    sqlx::query!(
+        "-- checkout.touch
+        update checkout_sessions set updated_at = $3 where environment_id = $1 and id = $2",
+        Uuid::from(session.scope.environment),
+        Uuid::from(session.id),
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Hides a session from lists.
 pub async fn mark_deleted(
     pool: &Pool,

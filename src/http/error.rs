@@ -59,8 +59,13 @@ pub struct ApiError {
     message: String,
     details: Map<String, Value>,
     retry_after_seconds: Option<u32>,
+    nothing_done: bool,
     cause: Option<anyhow::Error>,
 }
+
+/// Marks an answer whose request changed nothing, though its status leaves that open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NothingDone;
 
 impl ApiError {
     fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
@@ -70,8 +75,16 @@ impl ApiError {
             message: message.into(),
             details: Map::new(),
             retry_after_seconds: None,
+            nothing_done: false,
             cause: None,
         }
+    }
+
+    /// Says that nothing was written, so that the same `Idempotency-Key` may come with another request.
+    #[must_use]
+    pub fn nothing_done(mut self) -> Self {
+        self.nothing_done = true;
+        self
     }
 
     /// The HTTP status that it is answered with.
@@ -263,6 +276,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.nothing_done {
+            response.extensions_mut().insert(NothingDone);
         }
         response
     }

@@ -41,7 +41,9 @@ pub use reserved::Reserved;
 pub use sweep::SweepIdempotencyKeys;
 
 use self::store::{Answer, Claim, Found, Held};
-use super::{ApiError, Caller, extract::BODY_LIMIT_BYTES, layers::REQUEST_TIMEOUT, read_body};
+use super::{
+    ApiError, Caller, error::NothingDone, extract::BODY_LIMIT_BYTES, layers::REQUEST_TIMEOUT, read_body,
+};
 use crate::{
     app::App,
     db::{self, Tx},
@@ -221,7 +223,8 @@ async fn conclude(
     if status.is_success() || status == StatusCode::BAD_GATEWAY {
         return keep(app, held, reserved.id(&app.ids), response).await;
     }
-    let is_refused = status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
+    let nothing_done = response.extensions().get::<NothingDone>().is_some();
+    let is_refused = nothing_done || status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
     // Nothing was written: the caller mends the request and sends it under the same key. Of a later run this is not
     // known: an earlier one may have made something that is gone since, and must not be made anew.
     if is_refused && !reserved.is_later() {

@@ -26,7 +26,7 @@ pub use error::{ApiError, ErrorCode, Violations};
 pub use extract::{Body, IdPath, Named, Query, find_nul, read_body};
 pub use fields::{check_length, check_name, given, optional_time, parse_time};
 pub use idempotency::{Reserved, SweepIdempotencyKeys, forget_answer_in};
-pub use overload::{Overload, Ticket, Turn};
+pub use overload::{Overload, Precedence, Ticket, Turn};
 pub use search::{Expand, List, Search};
 pub use server::{Bound, bind, serve};
 pub use validate::{metadata_violations, page, page_limit};

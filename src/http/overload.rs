@@ -4,33 +4,46 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{FromRequestParts, Request, State},
     http::{Method, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::ApiError;
+use super::{
+    ApiError,
+    extract::{BODY_LIMIT_BYTES, read_body},
+};
 use crate::app::App;
 
 /// Creates that wait for their turn, beside those that have it.
 const MOST_WAITING: usize = 128;
 /// Nobody waits longer: the database does not answer then.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than most payments take; payments that never cease slow creates down, and do not stop them.
+const YIELDING: Duration = Duration::from_millis(20);
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// The creates of this process.
+/// The creates of this process, and what goes before them.
 #[derive(Debug)]
 pub struct Overload {
     tickets: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
+}
+
+#[derive(Clone, Debug)]
+struct Turns {
+    free: Arc<Semaphore>,
+    /// Payments that are being settled.
+    payments: watch::Sender<usize>,
 }
 
 /// A create that was let in; dropped, it lets another one in.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     _ticket: Arc<OwnedSemaphorePermit>,
 }
 
@@ -40,17 +53,47 @@ pub struct Turn {
     _turn: OwnedSemaphorePermit,
 }
 
+/// While it is held, creates whose turn has come wait a little.
+pub struct Precedence(watch::Sender<usize>);
+
 impl Overload {
     /// Lets the database work on so many drafts at a time.
     pub fn new(at_once: u32) -> Self {
         let at_once = usize::try_from(at_once).unwrap_or(MOST_WAITING);
-        let turns = Arc::new(Semaphore::new(at_once));
+        let turns = Turns { free: Arc::new(Semaphore::new(at_once)), payments: watch::Sender::new(0) };
         Self { tickets: Arc::new(Semaphore::new(at_once + MOST_WAITING)), turns }
+    }
+
+    /// Has a payment go before what creates have not begun to write.
+    pub fn precede(&self) -> Precedence {
+        self.turns.payments.send_modify(|payments| *payments += 1);
+        Precedence(self.turns.payments.clone())
+    }
+
+    /// Lets payments that are being settled go first, for a little.
+    pub async fn yield_to_payments(&self) {
+        self.turns.yield_to_payments().await;
     }
 
     fn ticket(&self) -> Option<Ticket> {
         let ticket = Arc::clone(&self.tickets).try_acquire_owned().ok()?;
-        Some(Ticket { turns: Arc::clone(&self.turns), _ticket: Arc::new(ticket) })
+        Some(Ticket { turns: self.turns.clone(), _ticket: Arc::new(ticket) })
+    }
+}
+
+impl Turns {
+    async fn yield_to_payments(&self) {
+        let mut payments = self.payments.subscribe();
+        tokio::select! {
+            _ = payments.wait_for(|payments| *payments == 0) => {}
+            () = tokio::time::sleep(YIELDING) => {}
+        }
+    }
+}
+
+impl Drop for Precedence {
+    fn drop(&mut self) {
+        self.0.send_modify(|payments| *payments -= 1);
     }
 }
 
@@ -61,9 +104,10 @@ impl Ticket {
     /// 503 when it did not come in time.
     pub async fn turn(self) -> Result<Turn, ApiError> {
         let turn = tokio::select! {
-            turn = Arc::clone(&self.turns).acquire_owned() => turn.map_err(ApiError::internal)?,
+            turn = Arc::clone(&self.turns.free).acquire_owned() => turn.map_err(ApiError::internal)?,
             () = tokio::time::sleep(PATIENCE) => return Err(refusal()),
         };
+        self.turns.yield_to_payments().await;
         Ok(Turn { _ticket: self, _turn: turn })
     }
 }
@@ -79,16 +123,53 @@ impl FromRequestParts<App> for Ticket {
 impl aide::OperationInput for Ticket {}
 
 /// The layer: a create gets a ticket or 503.
-pub async fn shed(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    if request.method() == Method::POST && request.uri().path() == "/checkout/sessions" {
-        let Some(ticket) = app.overload.ticket() else { return refusal().into_response() };
-        request.extensions_mut().insert(ticket);
+pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST || request.uri().path() != "/checkout/sessions" {
+        return next.run(request).await;
     }
-    next.run(request).await
+    match admit(&app, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The whole body first: who sends it slowly, or not at all, must not hold a ticket meanwhile.
+async fn admit(app: &App, request: Request) -> Result<Request, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(Request::from_parts(parts.clone(), body), BODY_LIMIT_BYTES).await?;
+    let mut request = Request::from_parts(parts, Body::from(body));
+    request.extensions_mut().insert(app.overload.ticket().ok_or_else(refusal)?);
+    Ok(request)
 }
 
 fn refusal() -> ApiError {
     metrics::counter!("checkoutd_requests_limited_total", "by" => "overload").increment(1);
     let message = "more checkout sessions are asked for than can be made at present: nothing was done";
-    ApiError::unavailable(message, RETRY_AFTER_SECONDS).detail("reason", "overloaded")
+    ApiError::unavailable(message, RETRY_AFTER_SECONDS).detail("reason", "overloaded").nothing_done()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn payments_go_before_creates_that_have_not_begun() {
+        let overload = Overload::new(1);
+        let first = overload.precede();
+        let second = overload.precede();
+        let mut turn = std::pin::pin!(overload.ticket().expect("a ticket").turn());
+        drop(first);
+        assert!(poll!(&mut turn).is_pending(), "the second payment is being settled");
+        drop(second);
+        assert!(turn.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn payments_that_never_cease_do_not_stop_creates() {
+        let overload = Overload::new(1);
+        let _payment = overload.precede();
+        assert!(overload.ticket().expect("a ticket").turn().await.is_ok());
+    }
 }

@@ -36,6 +36,7 @@ pub async fn receive(
 ) -> Result<&'static str, ApiError> {
     let connections = verify(app, scope, signature, body).await?;
     checkpoint::reach("inbox.verified");
+    let _precedence = app.overload.precede();
     let content = parse(body)?;
     let event =
         Stored { scope, id: app.ids.next(), connections, content, is_late: false, word: Word::Unasked };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, header::RETRY_AFTER, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
@@ -120,6 +121,11 @@ impl Client {
     /// Whether the account's budget allows a read that could as well be done later, and leaves this part of it.
     pub fn has_spare_read(&self, credentials: &Credentials, leaving: f64) -> bool {
         self.pace.has_spare_read(&credentials.key_id, leaving)
+    }
+
+    /// When a read that the budget did not allow has its turn.
+    pub fn queue_read(&self, credentials: &Credentials) -> DateTime<Utc> {
+        self.pace.queue_read(&credentials.key_id)
     }
 
     fn deadline(&self) -> Instant {

@@ -50,6 +50,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Seconds of budget that can be saved up.
 const BURST_SECONDS: f64 = 5.0;
+/// No read that was put off has its turn later.
+const LONGEST_QUEUE: TimeDelta = TimeDelta::hours(1);
 
 /// The paces of all accounts; cheap to clone, shared.
 #[derive(Clone)]
@@ -63,6 +65,8 @@ struct Account {
     breakers: HashMap<Call, Breaker>,
     reads: f64,
     refilled_at: DateTime<Utc>,
+    /// The turn of the last read that was put off.
+    queue_end: DateTime<Utc>,
 }
 
 #[derive(Default)]
@@ -137,6 +141,18 @@ impl Pace {
         self.account(&mut self.lock(), key_id, now).reads >= 1.0 + leaving * self.burst()
     }
 
+    /// The turn of a read for which there was no budget: behind those that were put off before it, as far apart as the
+    /// budget has them, within an hour. Thousands that would come again and again would find nothing each time.
+    pub fn queue_read(&self, key_id: &str) -> DateTime<Utc> {
+        let now = self.clock.now();
+        let mut accounts = self.lock();
+        let account = self.account(&mut accounts, key_id, now);
+        let apart = Duration::from_secs_f64(1.0 / self.reads_per_second.max(1.0));
+        let turn = account.queue_end.max(now) + TimeDelta::from_std(apart).unwrap_or(LONGEST_QUEUE);
+        account.queue_end = turn.min(now + LONGEST_QUEUE);
+        account.queue_end
+    }
+
     fn burst(&self) -> f64 {
         self.reads_per_second * BURST_SECONDS
     }
@@ -152,7 +168,8 @@ impl Pace {
         now: DateTime<Utc>,
     ) -> &'a mut Account {
         if !accounts.contains_key(key_id) {
-            let fresh = Account { breakers: HashMap::new(), reads: self.burst(), refilled_at: now };
+            let fresh =
+                Account { breakers: HashMap::new(), reads: self.burst(), refilled_at: now, queue_end: now };
             accounts.insert(key_id.to_owned(), fresh);
         }
         let account = accounts.get_mut(key_id).expect("inserted when it was missing");
@@ -211,5 +228,19 @@ mod tests {
         assert!(!pace.has_spare_read("key", 0.0), "the debt is paid off first");
         hand.advance(TimeDelta::milliseconds(500));
         assert!(pace.has_spare_read("key", 0.0));
+    }
+
+    #[test]
+    fn reads_that_are_put_off_have_a_turn_each() {
+        let (pace, hand) = pace();
+        let start = pace.clock.now();
+        let turns: Vec<_> = (0..3).map(|_| pace.queue_read("key") - start).collect();
+        assert_eq!(turns, [500, 1000, 1500].map(TimeDelta::milliseconds));
+        assert_eq!(pace.queue_read("other") - start, TimeDelta::milliseconds(500), "each account apart");
+        hand.advance(TimeDelta::minutes(1));
+        let later = pace.clock.now();
+        assert_eq!(pace.queue_read("key") - later, TimeDelta::milliseconds(500), "those before had theirs");
+        let last = (0..10_000).map(|_| pace.queue_read("key")).last();
+        assert_eq!(last, Some(later + LONGEST_QUEUE));
     }
 }

@@ -134,7 +134,7 @@ pub async fn create(
     Ok((key, text))
 }
 
-/// Revokes a key of the environment: the next request with it is refused, by other replicas after three seconds. A key
+/// Revokes a key of the environment: the next request with it is refused, by other replicas within five seconds. A key
 /// cannot revoke itself, and of two that revoke each other at once one stays: nobody locks himself out. Nor does a key
 /// that expires revoke the last one that does not. Its text goes from where it still lay, in the answer to the request
 /// that made it.
@@ -178,9 +178,10 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
     }
 }
 
-/// Finds the key's row and compares in constant time. An unknown key costs the same as a wrong one.
+/// Finds the key's row and compares in constant time. An unknown key costs the same as a wrong one, unless
+/// that was used a moment ago.
 ///
-/// The row may be up to three seconds old (see [`super::KeyCache`]).
+/// The row may be up to two seconds old (see [`super::KeyCache`]).
 pub async fn authenticate(app: &App, text: &str) -> Result<Option<Authenticated>, db::Error> {
     let Some(lookup_id) = lookup_id(text) else { return Ok(None) };
     let now = app.clock.now();

@@ -74,7 +74,7 @@ pub enum Revoked {
     Unknown,
 }
 
-/// Revokes any key, the last one too: after three seconds at most, requests with it are refused. Its text goes with it,
+/// Revokes any key, the last one too: within five seconds requests with it are refused. Its text goes with it,
 /// as by the API.
 pub async fn revoke_key(app: &App, id: KeyId) -> Result<Revoked, db::Error> {
     let now = app.clock.now();

@@ -71,6 +71,11 @@ impl CatchUp {
         }
     }
 
+    /// Notes a claim that failed: the next one waits like one that found nothing.
+    pub fn failed(&self) {
+        self.lock().passed_over = false;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,5 +122,8 @@ mod tests {
         assert_eq!(turns.pause(now + BETWEEN), Some(Duration::ZERO), "not a poll's interval later");
         turns.claimed(now + BETWEEN, true, false, false);
         assert_eq!(turns.pause(now + BETWEEN), None, "nothing is due");
+        turns.claimed(now + BETWEEN, false, true, false);
+        turns.failed();
+        assert_eq!(turns.pause(now + PATIENCE), None, "Postgres is not asked without a pause");
     }
 }

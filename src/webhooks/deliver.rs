@@ -42,8 +42,9 @@ const FAILURES_UNTIL_PROBING: i32 = 10;
 
 /// Deliveries that share a place, at most: each claim costs a commit.
 const LONGEST_ROW: i64 = 16;
-/// After this long no other one of them is begun: with its total deadline it would outlast the lease.
-const ROW_PATIENCE: TimeDelta = TimeDelta::seconds(4);
+/// After this long no other one of them is begun: what the merchant changed at the endpoint since the claim holds for
+/// it, and with its total deadline it would outlast the lease.
+const ROW_PATIENCE: TimeDelta = TimeDelta::seconds(1);
 
 /// Delivers events.
 pub struct Deliver;
@@ -89,7 +90,7 @@ impl Job for Deliver {
 
     async fn claim_next(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
         let only_new = app.catch_up.wait(Instant::now()).is_some();
-        let leases = claim(app, free, only_new).await?;
+        let leases = claim(app, free, only_new).await.inspect_err(|_| app.catch_up.failed())?;
         let new = leases.iter().filter(|lease| lease.is_new()).count();
         app.catch_up.claimed(Instant::now(), !only_new, new > 0, new < leases.len());
         Ok(leases)
@@ -101,19 +102,32 @@ impl Job for Deliver {
 
     async fn step(&self, app: &App, mut lease: Lease) -> anyhow::Result<()> {
         let (is_new, until) = (lease.is_new(), app.clock.now() + ROW_PATIENCE);
-        let mut records = Vec::new();
+        let (mut records, mut recorded) = (Vec::new(), Vec::new());
         while let Some(delivery) = lease.deliveries.pop_front() {
-            let Some(sent) = send(app, delivery).await? else { continue };
-            let went_well = sent.verdict == Verdict::Delivered;
+            let sent = match send(app, delivery).await {
+                Ok(Some(sent)) => sent,
+                Ok(None) => continue,
+                Err(error) => {
+                    recorded.push(Err(error));
+                    break;
+                }
+            };
+            let verdict = sent.verdict;
+            if verdict == Verdict::Gone {
+                // It cancels what is not on record yet as delivered.
+                recorded.extend(join_all(std::mem::take(&mut records)).await);
+            }
             records.push(record(app, sent));
             // The others are not for an endpoint that fails, or is slow: they are claimed again when they are due.
-            if !went_well || app.clock.now() >= until || app.wake.is_stopping() {
+            if verdict != Verdict::Delivered || app.clock.now() >= until || app.wake.is_stopping() {
                 break;
             }
         }
-        let recorded = join_all(records).await;
+        recorded.extend(join_all(records).await);
         if !lease.deliveries.is_empty() {
-            store::release_deliveries_any_scope(&app.pool, &[lease.token]).await?;
+            // Not what was sent: unless its record is written, it waits for the lease's expiry.
+            let left: Vec<_> = lease.deliveries.iter().map(|delivery| delivery.id.into()).collect();
+            store::release_deliveries_any_scope(&app.pool, &[lease.token], Some(&left)).await?;
         }
         // The endpoint has a free place again; what waits for it need not wait for the next poll. What is behind waits
         // for its turn: then the driver comes back by itself.
@@ -124,7 +138,7 @@ impl Job for Deliver {
     }
 
     async fn release(&self, app: &App, tokens: &[Uuid]) -> anyhow::Result<()> {
-        Ok(store::release_deliveries_any_scope(&app.pool, tokens).await?)
+        Ok(store::release_deliveries_any_scope(&app.pool, tokens, None).await?)
     }
 }
 

@@ -466,13 +466,18 @@ pub async fn cancel_claimed_delivery(
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends leases whose steps were dropped.
-pub async fn release_deliveries_any_scope(pool: &Pool, tokens: &[Uuid]) -> Result<(), db::Error> {
+/// Ends leases whose steps were dropped, or those of some deliveries only.
+pub async fn release_deliveries_any_scope(
+    pool: &Pool,
+    tokens: &[Uuid],
+    only: Option<&[Uuid]>,
+) -> Result<(), db::Error> {
     sqlx::query!(
         "-- webhooks.release_deliveries_any_scope
         update deliveries set lease_token = null, lease_expires_at = null
-        where lease_token = any($1)",
+        where lease_token = any($1) and ($2::uuid[] is null or id = any($2))",
         tokens,
+        only,
     )
     .execute(pool)
     .await?;

@@ -120,8 +120,8 @@ async fn a_revoked_key_is_refused_from_then_on() {
         .await
         .unwrap();
     assert_eq!(revoked.rows_affected(), 1);
-    // By somebody else: this process may remember the key for three seconds.
-    app.clock().advance(TimeDelta::seconds(3));
+    // By somebody else: this process may remember the key for two seconds.
+    app.clock().advance(TimeDelta::seconds(2));
     refused(merchant.get(PATH).await, 401, "unauthorized", &merchant.api_key);
     live.get(PATH).await.expect(200);
     app.finish().await;

@@ -1,8 +1,10 @@
 //! More creates than can be made: some are refused, nothing else waits for them.
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor};
+use tokio::task::JoinSet;
 
 use crate::support::{Merchant, Settings, TestApp};
 
@@ -60,5 +62,24 @@ async fn creates_that_would_wait_for_long_are_refused_and_leave_nothing() {
     assert!(made >= 2, "those that had their turn: {made}");
     assert_eq!(count("checkout_sessions"), made + 1);
     assert_eq!(count("subscriptions"), made + 1, "who was refused left nothing");
+    app.finish().await;
+}
+
+/// Whoever sends the headers of creates and nothing more must not keep others from creating.
+#[tokio::test]
+async fn a_create_whose_body_does_not_come_takes_nobodys_place() {
+    let variables = vec![("CHECKOUTD_CREATES_AT_ONCE", "2")];
+    let app = TestApp::start_with(Settings { variables, ..Settings::default() }).await;
+    let merchant = app.merchant().await;
+    let mut stalled = JoinSet::new();
+    for _ in 0..LET_IN {
+        let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let request = merchant.builder(Method::POST, PATH).body(reqwest::Body::wrap_stream(never));
+        stalled.spawn(request.send());
+    }
+    // They are on their way before the create is.
+    join_all((0..LET_IN).map(|_| merchant.get("/v1/users/me"))).await;
+    merchant.session().await;
+    stalled.shutdown().await;
     app.finish().await;
 }

@@ -1,7 +1,7 @@
 //! What is learnt by asking: without webhooks, within a budget, and after the end.
 
 use checkoutd::sandbox::{FaultKind, FaultRule, Faults, LinkStatus, Op, PayRequest, WebhookFaults};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -113,6 +113,30 @@ async fn what_can_wait_keeps_to_the_accounts_budget_and_what_cannot_does_not() {
     app.drain().await;
     for session in &sessions[1..] {
         assert_eq!(status(&app, session).await, "expired");
+    }
+    app.finish().await;
+}
+
+/// Thousands of open sessions that come again every minute would keep the worker busy with nothing.
+#[tokio::test]
+async fn looks_beyond_the_budget_have_a_turn_each() {
+    let settings =
+        Settings { variables: vec![("CHECKOUTD_PROVIDER_READS_PER_SECOND", "1")], ..Settings::default() };
+    let app = TestApp::start_with(settings).await;
+    let merchant = app.merchant().await;
+    for _ in 0..20 {
+        merchant.session().await;
+    }
+    app.advance(TimeDelta::seconds(15)).await;
+    let turns: Vec<DateTime<Utc>> = sqlx::query_scalar("select check_at from checkout_sessions order by 1")
+        .fetch_all(&app.state().pool)
+        .await
+        .unwrap();
+    let now = app.state().clock.now();
+    let seconds: Vec<_> = turns.iter().map(|turn| (*turn - now).as_seconds_f64()).collect();
+    // Five had their look and come again after ten seconds or more.
+    for turn in 1..=15 {
+        assert!(seconds.iter().any(|second| (second - f64::from(turn)).abs() < 0.01), "{turn}: {seconds:?}");
     }
     app.finish().await;
 }

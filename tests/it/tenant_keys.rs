@@ -74,8 +74,8 @@ async fn a_tenant_who_lost_every_key_gets_one_from_the_operator() {
         let id = caller.get(USED).await.expect(200)["id"].as_str().unwrap().to_owned();
         let (code, printed, complaint) = keys(&app, &["revoke", &id]).await;
         assert_eq!((code, printed), (Some(0), format!("{id} is revoked")), "{complaint}");
-        // By another process: this one remembers the key for three seconds.
-        app.clock().advance(TimeDelta::seconds(3));
+        // By another process: this one remembers the key for two seconds.
+        app.clock().advance(TimeDelta::seconds(2));
         caller.get(USED).await.expect_error(401, "unauthorized");
         let environment = &*caller.environment_id;
         let made = json(&app, &["create", "--environment", environment, "--name", "After the leak"]).await;

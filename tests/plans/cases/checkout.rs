@@ -37,6 +37,7 @@ pub const CASES: &[Case] = &[
         "checkout.mark_link",
         "id(1), id(999001), 'plink_999001', 'https://rzp.io/i/1', 'open', null, present(), present(), false",
     ),
+    case("checkout.touch", "id(1), id(999001), present()"),
     case("checkout.mark_deleted", "id(1), id(500001), present()"),
     case("checkout.find", "id(1), id(500001)"),
     case("checkout.find_any_scope", "id(1), id(500001)"),

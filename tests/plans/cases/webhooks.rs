@@ -27,7 +27,8 @@ pub const CASES: &[Case] = &[
         array_fill(present(), array[15]), ids(9000001, 9000015), each('ok', ids(1, 15)), array_fill(20::bigint, array[15]),
         array_fill(present(), array[15]), present(), 10",
     ),
-    case("webhooks.release_deliveries_any_scope", "ids(997009, 997023)"),
+    case("webhooks.release_deliveries_any_scope", "ids(997009, 997023), null"),
+    case("webhooks.release_deliveries_any_scope", "ids(997009, 997009), ids(997001, 997015)"),
     case("webhooks.cancel_claimed_delivery", "id(1), id(997009), id(997009), present()"),
     // 5,000 at a time.
     case("webhooks.cancel_pending_deliveries", "id(1), id(8), present(), 5000").up_to(20_000, 200_000),
