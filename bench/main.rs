@@ -134,7 +134,8 @@ async fn run(mut args: Args) -> anyhow::Result<()> {
         (args.seconds, args.backlog) = (1, args.backlog / 10);
     }
     let usual = args.settings.is_empty();
-    let mut world = World::start(std::mem::take(&mut args.settings)).await?;
+    let mut world =
+        World::start(std::mem::take(&mut args.settings), args.growth.map(|_| growth::SHARED_BUFFERS)).await?;
     world.furnish().await?;
     let lasting = Duration::from_secs(args.seconds);
     let mut bench = Bench { world, floor: None, report: Report::default(), lasting, most_resident_mib: 0.0 };
@@ -203,7 +204,11 @@ async fn starts(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn about(bench: &mut Bench, args: &Args) -> anyhow::Result<()> {
-    let version: String = sqlx::query_scalar("show server_version").fetch_one(&bench.world.pool).await?;
+    let show = async |setting: &str| {
+        let show = sqlx::query_scalar::<_, String>("select current_setting($1)").bind(setting.to_owned());
+        show.fetch_one(&bench.world.pool).await
+    };
+    let (version, buffers) = (show("server_version").await?, show("shared_buffers").await?);
     let synced = usage::sync_latencies(&bench.world.dir)?;
     let (p50, p99) = (milliseconds(synced.at(0.5)), milliseconds(synced.at(0.99)));
     let git = |arguments: &[&str]| {
@@ -218,7 +223,9 @@ async fn about(bench: &mut Bench, args: &Args) -> anyhow::Result<()> {
     bench.report.about = vec![
         usage::describe_machine(),
         format!("8 KiB written and synced to its disk in {p50} ms (p50), {p99} ms (p99)"),
-        format!("Postgres {version}, `fsync` on, 128 MB of shared buffers, every other setting as it comes"),
+        format!(
+            "Postgres {version}, `fsync` on, {buffers} of shared buffers, every other setting as it comes"
+        ),
         format!("commit {commit}{dirty}{unoptimised}, {date}; {seconds} s for each measurement"),
         format!(
             "the service's settings as they come, but for `CHECKOUTD_LOG=warn` and no limit of requests; {} connections to Postgres",

@@ -65,14 +65,23 @@ pub struct World {
 }
 
 impl World {
-    /// Starts everything but the service and makes an empty database. `settings` are for the service, beside the bench's own.
-    pub async fn start(settings: Vec<(String, String)>) -> anyhow::Result<Self> {
+    /// Starts everything but the service and makes an empty database. `settings` are for the service, beside the bench's
+    /// own; without `shared_buffers` Postgres has what it has by default.
+    pub async fn start(
+        settings: Vec<(String, String)>,
+        shared_buffers: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
         let pg_bin = checkoutd::config::Config::from_env()?.pg_bin;
         let options = embedded::Options { dir: dir.clone(), durable: true, pg_bin };
         let postgres = embedded::start(options.clone()).await?;
         let admin = PgPool::connect(&postgres.url("postgres")).await?;
         admin.execute("alter system set track_commit_timestamp = on").await?;
+        let buffers = match shared_buffers {
+            Some(size) => format!("alter system set shared_buffers = '{size}'"),
+            None => "alter system reset shared_buffers".to_owned(),
+        };
+        admin.execute(sqlx::raw_sql(AssertSqlSafe(buffers))).await?;
         admin.close().await;
         postgres.stop().await?;
         let postgres = embedded::start(options).await?;
@@ -336,6 +345,11 @@ impl World {
     pub async fn unquiet(&self) -> anyhow::Result<u64> {
         let due = "update checkout_sessions set check_at = now() where checkout_status = 'pending'";
         Ok(self.pool.execute(due).await?.rows_affected())
+    }
+
+    /// Bytes that Postgres has written to its log so far.
+    pub async fn log_bytes(&self) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0')::bigint").fetch_one(&self.pool).await?)
     }
 
     /// How many transactions have written so far.

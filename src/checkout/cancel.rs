@@ -89,7 +89,7 @@ impl From<ReconcileError> for ApiError {
                 Self::unavailable("the session is being paid; its payment is not confirmed yet", 5)
                     .detail("reason", "payment_in_progress")
             }
-            ReconcileError::Provider(_) | ReconcileError::NoBudget { .. } => {
+            ReconcileError::Provider(_) | ReconcileError::NoBudget => {
                 Self::unavailable("the payment provider did not answer in time", 5)
             }
         }

@@ -46,9 +46,7 @@ impl Job for CheckSessions {
         let Some(session) = store::find(&app.pool, lease.scope, lease.session).await? else { return Ok(()) };
         let (next, failed) = match look(app, &session).await {
             Ok(next) => (next, false),
-            Err(ReconcileError::NoBudget { turn }) => {
-                (Some(schedule::after_budget(app, &session, turn)), false)
-            }
+            Err(ReconcileError::NoBudget) => (Some(schedule::after_budget(app, &session)), false),
             Err(error) => {
                 report(app, &session, &error);
                 (Some(schedule::after_failure(app, &session)), true)

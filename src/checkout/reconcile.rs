@@ -27,12 +27,9 @@ pub enum ReconcileError {
     /// The provider says that money was paid, and not all of it could be read yet. The session must not end.
     #[error("paid at the provider, but the payment cannot be read yet")]
     PaidUnsettled,
-    /// The account's budget of reads is used up; what can wait, waits until its turn.
+    /// The account's budget of reads is used up; what can wait, waits.
     #[error("the account's budget of provider reads is used up")]
-    NoBudget {
-        /// Its turn, for the worker; readers ask again by themselves.
-        turn: Option<DateTime<Utc>>,
-    },
+    NoBudget,
     /// The connection's credentials.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -102,8 +99,7 @@ pub async fn ask(
         Urgency::Poll => client.has_spare_read(credentials, 0.25),
     };
     if !may_ask {
-        let turn = (cause == Cause::Reconcile).then(|| client.queue_read(credentials));
-        return Err(ReconcileError::NoBudget { turn });
+        return Err(ReconcileError::NoBudget);
     }
     let Some((link, session)) = known_link(app, client, credentials, session, cause).await? else {
         return Ok(Answer { verdict: Verdict::Absent, session: session.clone(), attempted: false });

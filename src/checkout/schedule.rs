@@ -26,21 +26,23 @@ pub const LONG_LIST_LAG: TimeDelta = TimeDelta::minutes(5);
 const SHORTEST_GAP: Duration = Duration::from_secs(10);
 const LONGEST_GAP: Duration = Duration::from_secs(45);
 
-/// The longest that an open session waits for its turn when the budget of reads is used up.
-const LONGEST_QUEUE: TimeDelta = TimeDelta::minutes(5);
+/// Until the budget of reads is tried again for a session that has ended.
+const ENDED_GAP: Duration = Duration::from_hours(1);
 
 /// After the end of a session, money may still come: in a second tab, by a bank that answers late (Razorpay: up to
 /// three days). Webhooks tell; these looks are for when they do not.
 const AFTERCARE: [TimeDelta; 4] =
     [TimeDelta::minutes(5), TimeDelta::hours(1), TimeDelta::hours(24), TimeDelta::hours(73)];
 
-/// The next look at a pending session, in case no webhook comes: after half its age, within bounds, and at its
-/// deadline.
+/// The next look at a pending session, in case no webhook comes: after half its age, within bounds, where the budget of
+/// reads allows it, and at its deadline.
 pub fn next_look(app: &App, session: &Session) -> DateTime<Utc> {
     let now = app.clock.now();
     let half = ((now - session.created_at) / 2).to_std().unwrap_or_default();
     let gap = backoff::jittered(half.clamp(SHORTEST_GAP, LONGEST_GAP), 0.1, app.ids.fraction());
     let next = now + TimeDelta::from_std(gap).unwrap_or(CREATE_PATIENCE);
+    // Where looks are put off already, it would only be put off too.
+    let next = app.razorpay.turn(session.connection.into(), next);
     // At the deadline itself, and not again right before it.
     if next + TimeDelta::seconds(2) >= session.expires_at { session.expires_at } else { next }
 }
@@ -53,14 +55,14 @@ pub fn after_failure(app: &App, session: &Session) -> DateTime<Utc> {
     app.clock.now() + backoff::after(session.check_count, base, cap, app.ids.fraction())
 }
 
-/// The next look at a session for which the account's budget of reads had nothing left: its turn, but for an open one
-/// within five minutes, as others may have ended before theirs, and no later than at its deadline.
-pub fn after_budget(app: &App, session: &Session, turn: Option<DateTime<Utc>>) -> DateTime<Utc> {
-    let turn = turn.unwrap_or_else(|| next_look(app, session));
+/// The next look at a session for which the account's budget of reads had nothing left: an open one has a turn, no later
+/// than at its deadline.
+pub fn after_budget(app: &App, session: &Session) -> DateTime<Utc> {
     if session.state.status.is_terminal() {
-        return turn;
+        app.clock.now() + backoff::after(0, ENDED_GAP, ENDED_GAP, app.ids.fraction())
+    } else {
+        app.razorpay.put_off(session.connection.into()).min(session.expires_at)
     }
-    turn.min(app.clock.now() + LONGEST_QUEUE).min(session.expires_at)
 }
 
 /// The next look at an ended session's link, or none.

@@ -115,9 +115,9 @@ async fn ask_about_payment(app: &App, event: &Stored, session: SessionId) -> Res
         // Lists lag behind by a moment.
         Ok(false) if event.is_late => Ok(Word::Contradicted),
         Ok(false)
-        | Err(
-            ReconcileError::Provider(_) | ReconcileError::PaidUnsettled | ReconcileError::NoBudget { .. },
-        ) => Ok(Word::Unasked),
+        | Err(ReconcileError::Provider(_) | ReconcileError::PaidUnsettled | ReconcileError::NoBudget) => {
+            Ok(Word::Unasked)
+        }
         Err(ReconcileError::Account(error)) => {
             tracing::warn!(inbox.id = %event.id, %error, "the account cannot be asked");
             Ok(Word::Unasked)

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     outcome::{Effect, ProviderError, classify},
@@ -123,9 +124,14 @@ impl Client {
         self.pace.has_spare_read(&credentials.key_id, leaving)
     }
 
+    /// When a read that could wait, and is due at `at`, has its turn.
+    pub fn turn(&self, connection: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
+        self.pace.turn(connection, at)
+    }
+
     /// When a read that the budget did not allow has its turn.
-    pub fn queue_read(&self, credentials: &Credentials) -> DateTime<Utc> {
-        self.pace.queue_read(&credentials.key_id)
+    pub fn put_off(&self, connection: Uuid) -> DateTime<Utc> {
+        self.pace.put_off(connection)
     }
 
     fn deadline(&self) -> Instant {

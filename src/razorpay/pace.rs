@@ -9,6 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use super::outcome::Effect;
 use crate::kit::{backoff::exponential, clock::Clock};
@@ -50,8 +51,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Seconds of budget that can be saved up.
 const BURST_SECONDS: f64 = 5.0;
-/// No read that was put off has its turn later.
-const LONGEST_QUEUE: TimeDelta = TimeDelta::hours(1);
+/// No read that was put off has its turn later: others may be done before theirs.
+const LONGEST_QUEUE: TimeDelta = TimeDelta::minutes(5);
 
 /// The paces of all accounts; cheap to clone, shared.
 #[derive(Clone)]
@@ -59,14 +60,14 @@ pub struct Pace {
     clock: Clock,
     reads_per_second: f64,
     accounts: Arc<Mutex<HashMap<String, Account>>>,
+    /// By connection, the turn of the last read that was put off.
+    queues: Arc<Mutex<HashMap<Uuid, DateTime<Utc>>>>,
 }
 
 struct Account {
     breakers: HashMap<Call, Breaker>,
     reads: f64,
     refilled_at: DateTime<Utc>,
-    /// The turn of the last read that was put off.
-    queue_end: DateTime<Utc>,
 }
 
 #[derive(Default)]
@@ -78,7 +79,12 @@ struct Breaker {
 impl Pace {
     /// Nothing asked yet.
     pub fn new(clock: Clock, reads_per_second: u32) -> Self {
-        Self { clock, reads_per_second: reads_per_second.into(), accounts: Arc::default() }
+        Self {
+            clock,
+            reads_per_second: reads_per_second.into(),
+            accounts: Arc::default(),
+            queues: Arc::default(),
+        }
     }
 
     /// Lets a call through, or says how long its kind is paused. After a pause one call is let through to try.
@@ -141,16 +147,26 @@ impl Pace {
         self.account(&mut self.lock(), key_id, now).reads >= 1.0 + leaving * self.burst()
     }
 
+    /// When a read that could wait, and is due at `at`, has its turn: then, unless others were put off to later.
+    pub fn turn(&self, connection: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
+        let is_free = self.lock_queues().get(&connection).is_none_or(|end| *end <= at);
+        if is_free { at } else { self.put_off(connection) }
+    }
+
     /// The turn of a read for which there was no budget: behind those that were put off before it, as far apart as the
-    /// budget has them, within an hour. Thousands that would come again and again would find nothing each time.
-    pub fn queue_read(&self, key_id: &str) -> DateTime<Utc> {
+    /// budget has them, within five minutes. Thousands that would come again and again would find nothing each time.
+    pub fn put_off(&self, connection: Uuid) -> DateTime<Utc> {
         let now = self.clock.now();
-        let mut accounts = self.lock();
-        let account = self.account(&mut accounts, key_id, now);
         let apart = Duration::from_secs_f64(1.0 / self.reads_per_second.max(1.0));
-        let turn = account.queue_end.max(now) + TimeDelta::from_std(apart).unwrap_or(LONGEST_QUEUE);
-        account.queue_end = turn.min(now + LONGEST_QUEUE);
-        account.queue_end
+        let mut queues = self.lock_queues();
+        let end = queues.entry(connection).or_insert(now);
+        let turn = (*end).max(now) + TimeDelta::from_std(apart).unwrap_or(LONGEST_QUEUE);
+        *end = turn.min(now + LONGEST_QUEUE);
+        *end
+    }
+
+    fn lock_queues(&self) -> MutexGuard<'_, HashMap<Uuid, DateTime<Utc>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn burst(&self) -> f64 {
@@ -168,8 +184,7 @@ impl Pace {
         now: DateTime<Utc>,
     ) -> &'a mut Account {
         if !accounts.contains_key(key_id) {
-            let fresh =
-                Account { breakers: HashMap::new(), reads: self.burst(), refilled_at: now, queue_end: now };
+            let fresh = Account { breakers: HashMap::new(), reads: self.burst(), refilled_at: now };
             accounts.insert(key_id.to_owned(), fresh);
         }
         let account = accounts.get_mut(key_id).expect("inserted when it was missing");
@@ -233,14 +248,20 @@ mod tests {
     #[test]
     fn reads_that_are_put_off_have_a_turn_each() {
         let (pace, hand) = pace();
-        let start = pace.clock.now();
-        let turns: Vec<_> = (0..3).map(|_| pace.queue_read("key") - start).collect();
+        let (one, other, start) = (Uuid::from_u128(1), Uuid::from_u128(2), pace.clock.now());
+        let due = start + TimeDelta::seconds(1);
+        assert_eq!(pace.turn(one, due), due, "nobody waits");
+        let turns: Vec<_> = (0..3).map(|_| pace.put_off(one) - start).collect();
         assert_eq!(turns, [500, 1000, 1500].map(TimeDelta::milliseconds));
-        assert_eq!(pace.queue_read("other") - start, TimeDelta::milliseconds(500), "each account apart");
+        assert_eq!(pace.turn(one, due) - start, TimeDelta::seconds(2), "behind those that wait");
+        assert_eq!(pace.turn(one, start + TimeDelta::seconds(2)) - start, TimeDelta::seconds(2));
+        assert_eq!(pace.put_off(other) - start, TimeDelta::milliseconds(500), "each account apart");
         hand.advance(TimeDelta::minutes(1));
         let later = pace.clock.now();
-        assert_eq!(pace.queue_read("key") - later, TimeDelta::milliseconds(500), "those before had theirs");
-        let last = (0..10_000).map(|_| pace.queue_read("key")).last();
-        assert_eq!(last, Some(later + LONGEST_QUEUE));
+        assert_eq!(pace.put_off(one) - later, TimeDelta::milliseconds(500), "those before had theirs");
+        for _ in 0..10_000 {
+            pace.put_off(one);
+        }
+        assert_eq!(pace.put_off(one), later + LONGEST_QUEUE);
     }
 }
