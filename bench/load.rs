@@ -135,6 +135,12 @@ pub async fn open_loop_apart(
     apart.await?
 }
 
+/// How many an open loop of that rate has.
+pub fn open_connections(per_second: u32) -> usize {
+    let rate = usize::try_from(per_second).unwrap_or(usize::MAX);
+    rate.clamp(*OPEN_CONNECTIONS.start(), *OPEN_CONNECTIONS.end())
+}
+
 /// What became of an open loop.
 pub struct Offered {
     pub per_second: u32,
@@ -152,7 +158,7 @@ pub async fn open_loop_or(
     or: u16,
 ) -> anyhow::Result<Offered> {
     let count = u32::try_from(lasting.as_secs())? * per_second;
-    let connections = usize::try_from(per_second)?.clamp(*OPEN_CONNECTIONS.start(), *OPEN_CONNECTIONS.end());
+    let connections = open_connections(per_second);
     let due = Arc::new(Semaphore::new(0));
     let next = Arc::new(AtomicU32::new(0));
     // The runtime's own timer is right to a millisecond, a thread's sleep to a twentieth of that.

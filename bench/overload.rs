@@ -6,7 +6,7 @@ use sqlx::types::Uuid;
 use tokio::time::sleep;
 
 use super::{
-    load::{Latencies, Offered, Outcome, closed_loop, open_loop_apart, open_loop_or},
+    load::{self, Latencies, Offered, Outcome, closed_loop, open_loop_apart, open_loop_or},
     measure::Bench,
     report::milliseconds,
     traffic::{completions, creates},
@@ -15,6 +15,8 @@ use super::{
 };
 
 const LASTING: Duration = Duration::from_mins(1);
+/// As many creates as it can bear, before.
+const CAPACITY_LASTING: Duration = Duration::from_secs(15);
 /// Completions a second, before and meanwhile.
 const COMPLETIONS: u32 = 20;
 /// Sessions whose deadline comes in the middle of it.
@@ -38,17 +40,22 @@ impl Bench {
         let capacity = self.load(CLIENTS, &creates(&merchant)).await?.per_second;
         self.world.quiet().await?;
         let unloaded = open_loop_apart(address, COMPLETIONS, alone, &completions(&merchant, before)).await?;
-        let resident = self.resident()?;
+        let resting = self.resident()?;
 
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hundreds")]
-        let rate = (capacity * 3.0) as u32;
+        let (bearable, rate) = (capacity as u32, (capacity * 3.0) as u32);
         let (flood, paid) = (creates(&merchant), completions(&merchant, during));
+        // By as many connections: what these cost is no growth.
+        let (_, resident) = tokio::try_join!(
+            open_loop_or(address, bearable, CAPACITY_LASTING, &flood, REFUSED),
+            self.most_resident(CAPACITY_LASTING),
+        )?;
         let expiring: Vec<Uuid> = expiring.iter().map(|id| Uuid::from(*id)).collect();
         let (flooded, completed, expired_after, most_resident) = tokio::try_join!(
             open_loop_or(address, rate, LASTING, &flood, REFUSED),
             open_loop_apart(address, COMPLETIONS, LASTING, &paid),
             self.expire(&merchant, &expiring),
-            self.most_resident(),
+            self.most_resident(LASTING),
         )?;
         let after = closed_loop(address, CLIENTS, self.lasting, &creates(&merchant)).await?.per_second();
         self.tell(capacity, &unloaded, &flooded, &completed, after);
@@ -56,7 +63,10 @@ impl Bench {
         let report = &mut self.report;
         report.single(
             "overload: resident memory",
-            format!("{resident:.1} MiB before, {most_resident:.1} MiB at most ({growth:+.0} %)"),
+            format!(
+                "{resting:.1} MiB before; at most {resident:.1} MiB at the capacity, {most_resident:.1} MiB at three times that ({growth:+.0} %), each by {} connections",
+                load::open_connections(rate),
+            ),
         );
         report.single(
             "overload: sessions past their deadline",
@@ -117,9 +127,9 @@ impl Bench {
         Ok(begun.elapsed())
     }
 
-    async fn most_resident(&self) -> anyhow::Result<f64> {
+    async fn most_resident(&self, lasting: Duration) -> anyhow::Result<f64> {
         let (begun, mut most) = (Instant::now(), 0.0_f64);
-        while begun.elapsed() < LASTING {
+        while begun.elapsed() < lasting {
             most = most.max(self.resident()?);
             sleep(Duration::from_millis(500)).await;
         }

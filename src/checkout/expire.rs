@@ -43,6 +43,7 @@ impl Job for CheckSessions {
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {
         checkpoint::reach("check.claimed");
+        app.overload.yield_to_payments().await;
         let Some(session) = store::find(&app.pool, lease.scope, lease.session).await? else { return Ok(()) };
         let (next, failed) = match look(app, &session).await {
             Ok(next) => (next, false),
