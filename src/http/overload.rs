@@ -22,8 +22,9 @@ use crate::app::App;
 const MOST_WAITING: usize = 128;
 /// Nobody waits longer: the database does not answer then.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Longer than most payments take; payments that never cease slow creates down, and do not stop them.
-const YIELDING: Duration = Duration::from_millis(20);
+/// Longer than payments take while creates compete with them; payments that never cease slow creates down, and do not
+/// stop them.
+const YIELDING: Duration = Duration::from_millis(50);
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// The creates of this process, and what goes before them.
