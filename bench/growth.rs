@@ -8,7 +8,6 @@ use std::{
 use anyhow::ensure;
 use checkoutd::checkout::SessionId;
 use sqlx::types::Uuid;
-use tokio::time::sleep;
 
 use super::{
     copies::{self, Copies},
@@ -108,21 +107,9 @@ impl Bench {
     async fn expire_all(&mut self, merchant: &Merchant, sessions: &[Uuid]) -> anyhow::Result<f64> {
         self.world.stop_service().await?;
         self.world.quiet().await?;
-        let pass = "update checkout_sessions set expires_at = now(), check_at = now() where environment_id = $1 and id = any($2)";
-        sqlx::query(pass).bind(merchant.environment).bind(sessions).execute(&self.world.pool).await?;
+        self.world.pass_deadlines(merchant, sessions).await?;
         self.world.start_service().await?;
-        let begun = Instant::now();
-        let left = "select exists (select 1 from checkout_sessions where environment_id = $1 and id = any($2) and checkout_status = 'pending')";
-        while sqlx::query_scalar(left)
-            .bind(merchant.environment)
-            .bind(sessions)
-            .fetch_one(&self.world.pool)
-            .await?
-        {
-            ensure!(begun.elapsed() < LIMIT, "sessions do not expire");
-            sleep(Duration::from_millis(20)).await;
-        }
-        let elapsed = begun.elapsed();
+        let elapsed = self.world.until_ended(merchant, sessions).await?;
         self.world.drain().await?;
         #[expect(clippy::cast_precision_loss, reason = "a thousand")]
         let per_second = sessions.len() as f64 / elapsed.as_secs_f64();

@@ -111,20 +111,8 @@ impl Bench {
     /// Lets the deadline of these sessions pass in the middle of it; how long it takes until all are expired.
     async fn expire(&self, merchant: &Merchant, sessions: &[Uuid]) -> anyhow::Result<Duration> {
         sleep(LASTING / 3).await;
-        let pass = "update checkout_sessions set expires_at = now(), check_at = now() where environment_id = $1 and id = any($2)";
-        sqlx::query(pass).bind(merchant.environment).bind(sessions).execute(&self.world.pool).await?;
-        let begun = Instant::now();
-        let left = "select exists (select 1 from checkout_sessions where environment_id = $1 and id = any($2) and checkout_status = 'pending')";
-        while sqlx::query_scalar(left)
-            .bind(merchant.environment)
-            .bind(sessions)
-            .fetch_one(&self.world.pool)
-            .await?
-        {
-            anyhow::ensure!(begun.elapsed() < LASTING * 2, "sessions do not expire");
-            sleep(Duration::from_millis(200)).await;
-        }
-        Ok(begun.elapsed())
+        self.world.pass_deadlines(merchant, sessions).await?;
+        self.world.until_ended(merchant, sessions).await
     }
 
     async fn most_resident(&self, lasting: Duration) -> anyhow::Result<f64> {

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -35,6 +35,8 @@ pub const AMOUNT_MINOR: i64 = 49_900;
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_bench";
 /// Until deliveries that are due must be done.
 const DRAIN_LIMIT: Duration = Duration::from_mins(5);
+/// Until sessions whose deadline has passed must have ended.
+const EXPIRY_LIMIT: Duration = Duration::from_mins(2);
 
 /// A merchant's test environment.
 #[derive(Clone, Debug)]
@@ -314,7 +316,7 @@ impl World {
 
     /// Waits until no delivery is due any more.
     pub async fn drain(&self) -> anyhow::Result<()> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < DRAIN_LIMIT {
             let left = "select exists (select 1 from deliveries where delivery_status = 'pending')";
             if !sqlx::query_scalar::<_, bool>(left).fetch_one(&self.pool).await? {
@@ -350,6 +352,25 @@ impl World {
     /// Bytes that Postgres has written to its log so far.
     pub async fn log_bytes(&self) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0')::bigint").fetch_one(&self.pool).await?)
+    }
+
+    /// Lets the deadline of these sessions pass now.
+    pub async fn pass_deadlines(&self, merchant: &Merchant, sessions: &[Uuid]) -> anyhow::Result<()> {
+        let pass = "update checkout_sessions set expires_at = now(), check_at = now() where environment_id = $1 and id = any($2)";
+        sqlx::query(pass).bind(merchant.environment).bind(sessions).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// How long it takes from now until none of these sessions is pending any more.
+    pub async fn until_ended(&self, merchant: &Merchant, sessions: &[Uuid]) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let left = "select exists (select 1 from checkout_sessions where environment_id = $1 and id = any($2) and checkout_status = 'pending')";
+        while sqlx::query_scalar(left).bind(merchant.environment).bind(sessions).fetch_one(&self.pool).await?
+        {
+            ensure!(begun.elapsed() < EXPIRY_LIMIT, "sessions do not expire");
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(begun.elapsed())
     }
 
     /// How many transactions have written so far.
