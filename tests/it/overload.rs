@@ -1,6 +1,10 @@
 //! More creates than can be made: some are refused, nothing else waits for them.
 
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor};
@@ -73,9 +77,10 @@ async fn a_create_whose_body_does_not_come_takes_nobodys_place() {
     let merchant = app.merchant().await;
     let mut stalled = JoinSet::new();
     for _ in 0..LET_IN {
-        let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-        let request = merchant.builder(Method::POST, PATH).body(reqwest::Body::wrap_stream(never));
-        stalled.spawn(request.send());
+        // With its first byte the client sends the headers.
+        let begun = stream::once(async { Ok::<_, std::io::Error>(vec![b'{']) }).chain(stream::pending());
+        let request = merchant.builder(Method::POST, PATH).header("x-api-key", &merchant.api_key);
+        stalled.spawn(request.body(reqwest::Body::wrap_stream(begun)).send());
     }
     // They are on their way before the create is.
     join_all((0..LET_IN).map(|_| merchant.get("/v1/users/me"))).await;
