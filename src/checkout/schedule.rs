@@ -41,7 +41,7 @@ pub fn next_look(app: &App, session: &Session) -> DateTime<Utc> {
     let half = ((now - session.created_at) / 2).to_std().unwrap_or_default();
     let gap = backoff::jittered(half.clamp(SHORTEST_GAP, LONGEST_GAP), 0.1, app.ids.fraction());
     let next = now + TimeDelta::from_std(gap).unwrap_or(CREATE_PATIENCE);
-    // Where looks are put off already, it would only be put off too.
+    // Before there is budget for it, it would only be put off.
     let next = app.razorpay.turn(session.connection.into(), next);
     // At the deadline itself, and not again right before it.
     if next + TimeDelta::seconds(2) >= session.expires_at { session.expires_at } else { next }

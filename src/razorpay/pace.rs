@@ -49,8 +49,7 @@ const FAILURES: u32 = 10;
 /// The first pause; doubled while the tries after it fail too.
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Seconds of budget that can be saved up.
-const BURST_SECONDS: f64 = 5.0;
+/// So much time's budget can be saved up.
 const BURST: TimeDelta = TimeDelta::seconds(5);
 /// No read that was put off has its turn later: others may be done before theirs.
 const LONGEST_QUEUE: TimeDelta = TimeDelta::minutes(5);
@@ -179,7 +178,7 @@ impl Pace {
     }
 
     fn burst(&self) -> f64 {
-        self.reads_per_second * BURST_SECONDS
+        self.reads_per_second * BURST.as_seconds_f64()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Account>> {
