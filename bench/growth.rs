@@ -42,6 +42,13 @@ impl Bench {
     /// Must come first: the only session of the merchant with an endpoint is what is copied.
     pub async fn growth(&mut self, sessions: usize) -> anyhow::Result<()> {
         ensure!(sessions > FEW, "more than {FEW} sessions");
+        let buffers: String = sqlx::query_scalar("select current_setting('shared_buffers')")
+            .fetch_one(&self.world.pool)
+            .await?;
+        ensure!(
+            buffers == SHARED_BUFFERS,
+            "Postgres has {buffers} of shared buffers, and not {SHARED_BUFFERS}"
+        );
         let merchant = self.world.merchants[1].clone();
         // How fast sessions expire is not to be what the service asks of Razorpay a second.
         self.world.set("CHECKOUTD_PROVIDER_READS_PER_SECOND", "1000");

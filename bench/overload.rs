@@ -32,14 +32,13 @@ impl Bench {
         self.world.quiet().await?;
         let address = self.world.running()?.address;
         let count = usize::try_from(LASTING.as_secs())? * COMPLETIONS as usize;
-        let alone = Duration::from_secs(20);
-        let alone_count = usize::try_from(alone.as_secs())? * COMPLETIONS as usize;
-        let pending = self.pending(&merchant, count + alone_count + EXPIRING).await?;
-        let (before, rest) = pending.split_at(alone_count);
+        let pending = self.pending(&merchant, 2 * count + EXPIRING).await?;
+        let (before, rest) = pending.split_at(count);
         let (during, expiring) = rest.split_at(count);
         let capacity = self.load(CLIENTS, &creates(&merchant)).await?.per_second;
         self.world.quiet().await?;
-        let unloaded = open_loop_apart(address, COMPLETIONS, alone, &completions(&merchant, before)).await?;
+        let unloaded =
+            open_loop_apart(address, COMPLETIONS, LASTING, &completions(&merchant, before)).await?;
         let resting = self.resident()?;
 
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hundreds")]

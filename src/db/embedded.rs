@@ -229,8 +229,8 @@ async fn launch(
     let mut command = place.command(Path::new("sh"));
     command.args(["-c", SUPERVISOR, "sh"]).arg(&log).arg(programs.bin.join("postgres"));
     command.arg("-D").arg(&place.data).arg("-k").arg(&place.socket_dir).args(["-p", PORT]);
-    let mut settings =
-        vec!["listen_addresses=", "max_connections=200", "shared_buffers=128MB", "log_min_messages=error"];
+    // These go before what `alter system` says.
+    let mut settings = vec!["listen_addresses=", "max_connections=200", "log_min_messages=error"];
     if !durable {
         settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);
     }
