@@ -7,7 +7,7 @@ use super::{
     model::Session,
     reconcile::ReconcileError,
     session::{Cause, Decision, SessionId, Status},
-    settle::{News, SettleError, Settled, settle},
+    settle::{News, SettleError, Settled, settle_as_read},
     store,
 };
 use crate::{app::App, http::ApiError, kit::checkpoint, razorpay, tenancy::Scope};
@@ -70,7 +70,7 @@ pub async fn finish(
         }
     };
     let news = News::CancelledByMerchant { link_closed };
-    let Settled { session, decision, .. } = settle(app, session.scope, session.id, news, cause).await?;
+    let Settled { session, decision, .. } = settle_as_read(app, session.clone(), news, cause).await?;
     checkpoint::reach("cancel.ended");
     debug_assert!(!matches!(decision, Decision::Refund(_)), "a cancel brings no money");
     Ok(session)

@@ -13,8 +13,8 @@ use super::{
     quote::{QuoteError, QuoteLine, quote},
     reconcile::{self, ReconcileError},
     schedule,
-    session::{LinkState, SessionId, State, Status},
-    settle::{News, Refusal, SettleError, refusal, settle_drafted},
+    session::{Cause, LinkState, SessionId, State, Status},
+    settle::{News, Refusal, SettleError, refusal, settle_as_read},
     store,
 };
 use crate::{
@@ -337,7 +337,8 @@ async fn ask_for_link(
         News::LinkMismatched { .. } => Some(Refusal::Mismatched),
         _ => None,
     };
-    let settled = settle_drafted(app, drafted, news).await.map_err(|error| not_recorded(id, error))?;
+    let settled =
+        settle_as_read(app, drafted, news, Cause::Create).await.map_err(|error| not_recorded(id, error))?;
     checkpoint::reach("create.settled");
     match refusal {
         None => Ok(SessionResponse::new(settled.session, app.clock.now(), false)),

@@ -11,12 +11,11 @@ use super::{
     reconcile::{self, ReconcileError, Urgency, Verdict},
     schedule::{self, DEADLINE_PATIENCE},
     session::{Cause, LinkState, Status},
-    settle::{News, SettleError, settle},
+    settle::{News, SettleError, mark_link_as_read, settle_as_read},
     store::{self, Lease},
 };
 use crate::{
     app::App,
-    db,
     kit::checkpoint,
     razorpay::{self, ProviderError},
     tenancy,
@@ -133,8 +132,7 @@ async fn at_deadline(
         }
         Err(error) => return Err(error),
     };
-    settle(app, session.scope, session.id, News::DeadlineUnpaid { link_closed: closed }, Cause::Deadline)
-        .await?;
+    settle_as_read(app, session, News::DeadlineUnpaid { link_closed: closed }, Cause::Deadline).await?;
     Ok(None)
 }
 
@@ -145,23 +143,18 @@ pub async fn begin_closing(
     session: &Session,
     cancelled_at: Option<DateTime<Utc>>,
 ) -> Result<Session, SettleError> {
-    let (scope, id, now) = (session.scope, session.id, app.clock.now());
-    db::transact(&app.pool, "begin_closing", |tx| {
-        Box::pin(async move {
-            let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
-            if session.state.status.is_terminal() {
-                return Ok(session);
-            }
-            if session.state.link_state == LinkState::Open {
-                session.state.link_state = LinkState::Closing;
-            }
-            session.cancelled_at = session.cancelled_at.or(cancelled_at);
-            // The worker's own call keeps its lease; a request's ends it.
-            store::mark_link(tx, &session, Some(now + LEASE), cancelled_at.is_none(), now).await?;
-            Ok(session)
-        })
-    })
-    .await
+    let wish = move |session: &mut Session| {
+        if session.state.status.is_terminal() {
+            return false;
+        }
+        if session.state.link_state == LinkState::Open {
+            session.state.link_state = LinkState::Closing;
+        }
+        session.cancelled_at = session.cancelled_at.or(cancelled_at);
+        true
+    };
+    // The worker's own call keeps its lease; a request's ends it.
+    mark_link_as_read(app, session, wish, Some(app.clock.now() + LEASE), cancelled_at.is_none()).await
 }
 
 /// What shutting a link came to.
@@ -241,16 +234,12 @@ async fn close_for_good(app: &App, session: &Session) -> Result<Option<DateTime<
         Err(error) => return Err(error.into()),
     }
     checkpoint::reach("close.cancelled");
-    let (scope, id, now) = (session.scope, session.id, app.clock.now());
-    let next = schedule::aftercare(session, now);
-    db::transact(&app.pool, "link_closed", |tx| {
-        Box::pin(async move {
-            let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
-            session.state.link_state = LinkState::Closed;
-            store::mark_link(tx, &session, next, true, now).await.map_err(SettleError::from)
-        })
-    })
-    .await?;
+    let next = schedule::aftercare(session, app.clock.now());
+    let closed = |session: &mut Session| {
+        session.state.link_state = LinkState::Closed;
+        true
+    };
+    mark_link_as_read(app, session, closed, next, true).await?;
     Ok(next)
 }
 

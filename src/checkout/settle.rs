@@ -156,31 +156,83 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// Settles the link of a session as it was drafted a moment ago. Nobody else knows the session, as a rule: then it is
-/// one statement, without a lock that would be held between two. Else it is settled like any other fact.
-pub async fn settle_drafted(app: &App, drafted: Session, news: News) -> Result<Settled, SettleError> {
-    let (scope, id) = (drafted.scope, drafted.id);
-    let decision = decide(&drafted.state, &news.fact());
-    if let (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) = (decision, &news) {
-        app.overload.yield_to_payments().await;
-        let (from, mut session) = (drafted.state.status, drafted);
-        open_link(&mut session, link_id.clone(), url.clone(), app.clock.now());
-        let change = transition(app, &session, from, Cause::Create.into(), PENDING, false)?;
-        if at_once(store::mark_pending(&app.pool, &change).await)? {
-            let settled = Settled { session, decision, cause: Cause::Create };
-            log(&settled);
-            checkpoint::reach("settle.committed");
-            announce(app, &settled);
-            return Ok(settled);
+/// Settles one fact about a session as it was read a moment ago, or drafted. Nobody has changed it since, as a rule: then
+/// it is one statement, without a lock that would be held between two. Else it is settled like any other fact.
+pub async fn settle_as_read(
+    app: &App,
+    read: Session,
+    news: News,
+    cause: Cause,
+) -> Result<Settled, SettleError> {
+    let (scope, id) = (read.scope, read.id);
+    if let Some(settled) = change_at_once(app, read, &news, cause).await? {
+        log(&settled);
+        checkpoint::reach("settle.committed");
+        announce(app, &settled);
+        return Ok(settled);
+    }
+    settle(app, scope, id, news, cause).await
+}
+
+/// `None`, and nothing has changed, when it is not one statement, or the session is of another version by now.
+async fn change_at_once(
+    app: &App,
+    mut session: Session,
+    news: &News,
+    cause: Cause,
+) -> Result<Option<Settled>, SettleError> {
+    let (from, decision) = (session.state.status, decide(&session.state, &news.fact()));
+    let done = match (decision, news) {
+        (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) => {
+            app.overload.yield_to_payments().await;
+            open_link(&mut session, link_id.clone(), url.clone(), app.clock.now());
+            let change = transition(app, &session, from, cause.into(), PENDING, false)?;
+            store::mark_pending(&app.pool, &change).await
+        }
+        (Decision::Become(status @ (Status::Failed | Status::Expired)), news) => {
+            let change = end(app, &mut session, status, news.clone(), cause.into(), app.clock.now())?;
+            store::mark_ended(&app.pool, &change).await
+        }
+        _ => return Ok(None),
+    };
+    Ok(at_once(done)?.then_some(Settled { session, decision, cause }))
+}
+
+/// Changes what is known of the link of a session that was read a moment ago; in one statement, too, unless somebody
+/// has changed it since. `change` says whether there is something to change. Unless the caller is the worker that holds
+/// the lease, the lease ends.
+pub async fn mark_link_as_read(
+    app: &App,
+    read: &Session,
+    change: impl Fn(&mut Session) -> bool + Copy + Send + Sync + 'static,
+    check_at: Option<DateTime<Utc>>,
+    keep_lease: bool,
+) -> Result<Session, SettleError> {
+    let (scope, id, now) = (read.scope, read.id, app.clock.now());
+    let mut session = read.clone();
+    if change(&mut session) {
+        let marked = store::mark_link(&app.pool, &session, check_at, keep_lease, now).await;
+        if let Some(version) = at_once(marked)? {
+            return Ok(Session { version, ..session });
         }
     }
-    settle(app, scope, id, news, Cause::Create).await
+    db::transact(&app.pool, "mark_link", move |tx| {
+        Box::pin(async move {
+            let mut session = store::lock(tx, scope, id).await?.ok_or(SettleError::NotFound)?;
+            if change(&mut session) {
+                let marked = store::mark_link(&mut *tx, &session, check_at, keep_lease, now).await?;
+                all_or_none(&session, marked.is_some())?;
+            }
+            Ok(session)
+        })
+    })
+    .await
 }
 
 /// Whether a statement of its own did it. The victim of a deadlock did not: what goes under the lock is run again.
-fn at_once(done: Result<bool, db::Error>) -> Result<bool, db::Error> {
+fn at_once<T: Default>(done: Result<T, db::Error>) -> Result<T, db::Error> {
     match done {
-        Err(error) if db::is_conflict(&error) => Ok(false),
+        Err(error) if db::is_conflict(&error) => Ok(T::default()),
         done => done,
     }
 }
@@ -336,7 +388,7 @@ impl Step<'_> {
                 self.session.state.link_id = Some(link_id);
                 self.session.link_url = Some(url);
                 let look = schedule::aftercare(&self.session, self.now);
-                store::mark_link(self.tx, &self.session, look, false, self.now).await?;
+                self.mark_link(look).await?;
             }
             (Decision::CancelLink, News::LinkCreated { link_id, url }) => {
                 self.close_link(link_id, Some(url)).await?;
@@ -374,20 +426,8 @@ impl Step<'_> {
     }
 
     async fn end(&mut self, status: Status, news: News) -> Result<(), SettleError> {
-        let from = self.session.state.status;
-        let never_made = matches!(news, News::LinkRejected { .. });
-        let (reason, link_state, mismatched) = ending(news, self.session.state.link_state);
-        self.session.failure_reason = Some(reason);
-        self.session.state.link_state = link_state;
-        self.session.state.link_id = mismatched.or(self.session.state.link_id.take());
-        advance(&mut self.session, status, self.now);
-        let event = if status == Status::Failed {
-            EventType::CheckoutSessionFailed
-        } else {
-            EventType::CheckoutSessionExpired
-        };
-        let change = transition(self.app, &self.session, from, self.source, event, never_made)?;
-        all_or_none(change.session, store::mark_ended(self.tx, &change).await?)
+        let change = end(self.app, &mut self.session, status, news, self.source, self.now)?;
+        all_or_none(change.session, store::mark_ended(&mut *self.tx, &change).await?)
     }
 
     /// The link that must not stay payable: ours, of an ended session, or a second one.
@@ -402,7 +442,12 @@ impl Step<'_> {
         self.session.link_url = url;
         self.session.state.link_state = LinkState::Closing;
         // A worker that looks at the session right now must not put this off.
-        Ok(store::mark_link(self.tx, &self.session, Some(self.now), false, self.now).await?)
+        self.mark_link(Some(self.now)).await
+    }
+
+    async fn mark_link(&mut self, check_at: Option<DateTime<Utc>>) -> Result<(), SettleError> {
+        let marked = store::mark_link(&mut *self.tx, &self.session, check_at, false, self.now).await?;
+        all_or_none(&self.session, marked.is_some())
     }
 
     /// False when this payment is on record already, in this session or another.
@@ -489,6 +534,30 @@ fn pay(session: &mut Session, link_id: Option<String>, now: DateTime<Utc>) {
     session.cancelled_at = None;
     session.payment_status = "SUCCEEDED".into();
     advance(session, Status::Completed, now);
+}
+
+/// Ends it unpaid: as failed or expired.
+fn end<'s>(
+    app: &App,
+    session: &'s mut Session,
+    status: Status,
+    news: News,
+    source: Source,
+    now: DateTime<Utc>,
+) -> Result<Transition<'s>, SettleError> {
+    let from = session.state.status;
+    let never_made = matches!(news, News::LinkRejected { .. });
+    let (reason, link_state, mismatched) = ending(news, session.state.link_state);
+    session.failure_reason = Some(reason);
+    session.state.link_state = link_state;
+    session.state.link_id = mismatched.or(session.state.link_id.take());
+    advance(session, status, now);
+    let event = if status == Status::Failed {
+        EventType::CheckoutSessionFailed
+    } else {
+        EventType::CheckoutSessionExpired
+    };
+    transition(app, session, from, source, event, never_made)
 }
 
 fn advance(session: &mut Session, status: Status, now: DateTime<Utc>) {

@@ -612,7 +612,7 @@ fn is_halfway(error: &db::Error) -> bool {
 
 /// Open → failed or expired: the drafts are archived, kept as rows so that late money finds them. False
 /// when a row was not as expected.
-pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db::Error> {
+pub async fn mark_ended(executor: impl PgExecutor<'_>, change: &Transition<'_>) -> Result<bool, db::Error> {
     let session = change.session;
     let done = query_with_event!(
         "-- checkout.mark_ended",
@@ -620,7 +620,7 @@ pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db
             update checkout_sessions
             set checkout_status = $10, failure_reason = $11, cancelled_at = $12, link_id = $13, link_state = $14,
                 event_count = $5, check_at = $15, check_count = 0, lease_token = null, lease_expires_at = null, updated_at = $7
-            where environment_id = $1 and id = $2 and checkout_status = $16
+            where environment_id = $1 and id = $2 and checkout_status = $16 and xmin::text::bigint = $19
             returning environment_id, id, subscription_id, invoice_id, payment_id
         ), payment as (
             update payments p set status = 'archived', updated_at = $7
@@ -638,8 +638,15 @@ pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db
             insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
             select environment_id, id, $5, $16, $10, $17, $18, $7 from changed
         )"],
-        r#"select (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
-            + (select count(*) from subscription) as "changed!""#,
+        // Half of it must not stay: a division by zero undoes the statement.
+        r#"select case
+                when not exists (select from changed) then false
+                else 1 / case
+                    when (select count(*) from payment) + (select count(*) from invoice)
+                        + (select count(*) from subscription) = 3 then 1
+                    else 0
+                end = 1
+            end as "changed!""#,
         session.scope,
         change.event,
         &change.delivery_ids,
@@ -653,27 +660,31 @@ pub async fn mark_ended(tx: &mut Tx, change: &Transition<'_>) -> Result<bool, db
         change.from.as_str(),
         change.cause.as_str(),
         change.inbox,
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(done == 4)
+        session.version,
+    );
+    match done.fetch_one(executor).await {
+        Err(error) if is_halfway(&error) => Ok(false),
+        done => done,
+    }
 }
 
 /// Changes only what is known of the link, and when to look again. The status stays. Unless the caller is the
 /// worker that holds the lease, the lease ends: its holder's own `check_at` would be older than this one.
+/// The session's new version; `None`, with nothing changed, when it is of another version by now: not under its lock.
 pub async fn mark_link(
-    tx: &mut Tx,
+    executor: impl PgExecutor<'_>,
     session: &Session,
     check_at: Option<DateTime<Utc>>,
     keep_lease: bool,
     now: DateTime<Utc>,
-) -> Result<(), db::Error> {
-    sqlx::query!(
+) -> Result<Option<i64>, db::Error> {
+    let version = sqlx::query_scalar!(
         "-- checkout.mark_link
         update checkout_sessions
         set link_id = $3, link_url = $4, link_state = $5, cancelled_at = $6, check_at = $7, updated_at = $8,
             lease_token = case when $9 then lease_token end, lease_expires_at = case when $9 then lease_expires_at end
-        where environment_id = $1 and id = $2",
+        where environment_id = $1 and id = $2 and xmin::text::bigint = $10
+        returning xmin::text::bigint as \"version!\"",
         Uuid::from(session.scope.environment),
         Uuid::from(session.id),
         session.state.link_id,
@@ -683,10 +694,9 @@ pub async fn mark_link(
         check_at,
         now,
         keep_lease,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
+        session.version,
+    );
+    version.fetch_optional(executor).await
 }
 
 /// Makes another version of a locked session, for those who decide by the version without the lock.

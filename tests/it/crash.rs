@@ -64,7 +64,7 @@ crashes! {
     resumed_create_when_claimed: Resume at "check.claimed";
     deadline_when_the_wish_is_recorded: Deadline at "expire.closing";
     deadline_when_the_link_is_cancelled: Deadline at "shut.cancelled";
-    deadline_under_the_sessions_lock: Deadline at "settle.locked";
+    deadline_when_the_session_has_ended: Deadline at "settle.committed";
     deadline_before_the_lease_is_given_back: Deadline at "check.looked";
     cancel_when_the_wish_is_recorded: Cancel at "cancel.closing";
     cancel_when_the_link_is_cancelled: Cancel at "shut.cancelled";

@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, future::Future};
 
-use checkoutd::{webhooks::Deliver, worker::Job};
+use checkoutd::{checkout::CheckSessions, webhooks::Deliver, worker::Job};
+use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::Value;
 use sqlx::Connection;
@@ -87,6 +88,27 @@ async fn a_poll_is_one_round_trip_and_no_commit() {
     let (cost, read) = cost(&app, merchant.read_session(&session)).await;
     assert_eq!(read["checkout_status"], "pending");
     assert_eq!(cost, Cost { round_trips: 1, commits: 0 });
+    app.finish().await;
+}
+
+/// The claim, the session, the wish to end it, the account, the end, and the lease that ended with it.
+#[tokio::test]
+async fn a_deadline_is_six_round_trips() {
+    let (app, merchant) = start().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let (first, second) = (merchant.session().await, merchant.session().await);
+    app.clock().advance(TimeDelta::minutes(15));
+    let expire = async || {
+        let lease = CheckSessions.claim(app.state(), 1).await.unwrap().pop().unwrap();
+        CheckSessions.step(app.state(), lease).await.unwrap();
+    };
+    expire().await;
+    let (cost, ()) = cost(&app, expire()).await;
+    for session in [first, second] {
+        assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
+    }
+    assert_eq!(cost.round_trips, 6);
     app.finish().await;
 }
 

@@ -355,6 +355,55 @@ async fn a_completion_that_misses_a_row_is_undone() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn an_end_that_misses_a_row_is_undone() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let session = merchant.session().await;
+    app.drain().await;
+    // No API does this.
+    let pool = &app.state().pool;
+    let away = "set session_replication_role = replica; create temp table away as table subscriptions;
+        delete from subscriptions";
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql(away).execute(&mut *connection).await.unwrap();
+    app.advance(TimeDelta::minutes(15)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "pending");
+    let archived = "select count(*) from payments where status = 'archived'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(archived).fetch_one(pool).await.unwrap(), 0);
+    let back = "insert into subscriptions table away; set session_replication_role = origin";
+    sqlx::raw_sql(back).execute(&mut *connection).await.unwrap();
+    drop(connection);
+    app.advance(TimeDelta::minutes(1)).await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
+    assert_eq!(receiver.event_types(), ["checkout.session.initiated", "checkout.session.expired"]);
+    app.finish().await;
+}
+
+/// The worker looked at the session before the merchant cancelled it, and ends it after.
+#[tokio::test]
+async fn a_cancel_while_the_deadline_ends_the_session_is_kept() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.clock().advance(TimeDelta::minutes(15));
+    let slow = FaultRule::always(Op::CancelLink, FaultKind::DelayMs { delay_ms: 200 });
+    app.sandbox.set_faults(Faults { rules: vec![slow], ..Faults::default() });
+    let closing = "select link_state = 'closing' from checkout_sessions";
+    let meanwhile = async {
+        while !sqlx::query_scalar::<_, bool>(closing).fetch_one(&app.state().pool).await.unwrap() {}
+        cancel(&merchant, &session).await
+    };
+    let ((), reply) = tokio::join!(app.drain(), meanwhile);
+    let ended = reply.expect(200);
+    assert_eq!(ended["checkout_status"], "expired");
+    assert_ne!(ended["cancelled_at"], Value::Null);
+    assert_eq!(merchant.read_session(&session).await["cancelled_at"], ended["cancelled_at"]);
+    app.finish().await;
+}
+
 /// Razorpay lists a payment a moment after the link is paid.
 fn payment_not_listed() -> Vec<FaultRule> {
     let body = |text: &str| FaultKind::Status { code: 200, body: Some(text.to_owned()), retry_after: None };

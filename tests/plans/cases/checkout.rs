@@ -31,11 +31,13 @@ pub const CASES: &[Case] = &[
     case(
         "checkout.mark_ended",
         "id(1), id(999001), id(9000001), 'checkout.session.expired', 3, '\\x00', present(), ids(9000001, 9000020),
-        null, 'expired', 'expired', null, 'plink_999001', 'closed', present(), 'pending', 'deadline', null",
+        null, 'expired', 'expired', null, 'plink_999001', 'closed', present(), 'pending', 'deadline', null,
+        version(id(999001))",
     ),
     case(
         "checkout.mark_link",
-        "id(1), id(999001), 'plink_999001', 'https://rzp.io/i/1', 'open', null, present(), present(), false",
+        "id(1), id(999001), 'plink_999001', 'https://rzp.io/i/1', 'open', null, present(), present(), false,
+        version(id(999001))",
     ),
     case("checkout.touch", "id(1), id(999001), present()"),
     case("checkout.mark_deleted", "id(1), id(500001), present()"),
