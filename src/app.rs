@@ -25,11 +25,8 @@ pub struct App {
 
 /// The parts themselves, reached through [`App`].
 pub struct Parts {
-    /// Postgres, the only truth, for the API and deliveries.
-    pub pool: Pool,
-    /// Connections kept for what must go on when the API takes all of [`Parts::pool`]: Razorpay's webhooks,
-    /// completions, deadlines and refunds.
-    pub reserved: Pool,
+    /// Postgres, the only truth.
+    pub pools: Pools,
     /// Time.
     pub clock: Clock,
     /// Ids and random values.
@@ -56,12 +53,37 @@ pub struct Parts {
     pub config: Config,
 }
 
+/// Connections to Postgres, apart for what must not wait for each other.
+#[derive(Clone)]
+pub struct Pools {
+    /// The API and deliveries.
+    pub api: Pool,
+    /// What money waits for: Razorpay's webhooks, events that were kept, and refunds.
+    pub payments: Pool,
+    /// Looks at sessions. Hundreds may pass their deadline at once: few connections, so that they do so one after the
+    /// other and leave the processors to payments.
+    pub sessions: Pool,
+}
+
+impl Pools {
+    /// All on the same connections.
+    #[must_use]
+    pub fn shared(pool: Pool) -> Self {
+        Self { api: pool.clone(), payments: pool.clone(), sessions: pool }
+    }
+
+    /// Waits until every connection has been given back, and closes them.
+    pub async fn close(&self) {
+        for pool in [&self.api, &self.payments, &self.sessions] {
+            pool.close().await;
+        }
+    }
+}
+
 /// What a process, or a test, decides; the other parts follow from it.
 pub struct Given {
-    /// See [`Parts::pool`].
-    pub pool: Pool,
-    /// See [`Parts::reserved`].
-    pub reserved: Pool,
+    /// See [`Parts::pools`].
+    pub pools: Pools,
     /// See [`Parts::clock`].
     pub clock: Clock,
     /// See [`Parts::ids`].
@@ -80,7 +102,7 @@ impl App {
     /// # Errors
     /// The encryption key is not one, or no HTTP client can be made.
     pub fn new(given: Given) -> anyhow::Result<Self> {
-        let Given { pool, reserved, clock, ids, encryption_key, metrics, config } = given;
+        let Given { pools, clock, ids, encryption_key, metrics, config } = given;
         let parts = Parts {
             sealer: Sealer::parse(&encryption_key, ids.clone()).context("CHECKOUTD_ENCRYPTION_KEY")?,
             razorpay: razorpay::Client::new(
@@ -94,20 +116,19 @@ impl App {
             overload: Overload::new(config.creates_at_once),
             known_keys: tenancy::KeyCache::default(),
             wake: Wake::default(),
-            pool: pool.clone(),
-            reserved,
+            pools,
             clock,
             ids,
             metrics,
             config,
         };
-        Ok(Self { pool, parts: Arc::new(parts) })
+        Ok(Self { pool: parts.pools.api.clone(), parts: Arc::new(parts) })
     }
 
-    /// The same service on the connections that the API cannot take.
+    /// The same service on other connections: one of [`Parts::pools`].
     #[must_use]
-    pub fn on_reserved(&self) -> Self {
-        Self { pool: self.parts.reserved.clone(), parts: Arc::clone(&self.parts) }
+    pub fn on(&self, pool: &Pool) -> Self {
+        Self { pool: pool.clone(), parts: Arc::clone(&self.parts) }
     }
 }
 

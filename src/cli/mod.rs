@@ -29,7 +29,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    app::{App, Given},
+    app::{App, Given, Pools},
     config::{self, Config, LogFormat},
     db::{self, clock::DatabaseTime},
     http,
@@ -107,12 +107,15 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
     let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
     let reserved = reserved_of(config.database_pool_size);
+    // Fewer for deadlines than for payments.
+    let for_sessions = reserved / 2;
     // The URL may hold a password: its text stays out of the error.
     let connect =
         |size| db::connect(url, size).map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"));
+    let payments = connect(reserved - for_sessions)?;
+    let sessions = if for_sessions == 0 { payments.clone() } else { connect(for_sessions)? };
     App::new(Given {
-        pool: connect(config.database_pool_size - reserved)?,
-        reserved: connect(reserved)?,
+        pools: Pools { api: connect(config.database_pool_size - reserved)?, payments, sessions },
         clock,
         ids,
         encryption_key: key.clone(),

@@ -67,8 +67,7 @@ pub async fn stop(app: &App, tasks: TaskTracker, shutdown: &CancellationToken) {
     tasks.close();
     let stopped = async {
         tasks.wait().await;
-        app.pool.close().await;
-        app.reserved.close().await;
+        app.pools.close().await;
     };
     if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
         tracing::warn!("stopped before everything had come to its end");

@@ -61,7 +61,7 @@ async fn take(
     request: Request,
 ) -> Result<Json<Message>, ApiError> {
     // Not on the connections that the API can take.
-    let app = app.on_reserved();
+    let app = app.on(&app.pools.payments);
     let done = accept(&app, path, request).await;
     let outcome = match done.as_ref().map_err(ApiError::status_code) {
         Ok(outcome) => outcome,

@@ -70,7 +70,7 @@ impl Metrics {
         let gauges = store::read_any_scope(&app.pool, now).await;
         let gauges = gauges.inspect_err(|error| tracing::warn!(%error, "gauges could not be read")).ok();
         // On other connections: the API may have taken all of its own.
-        let is_up = gauges.is_some() || db::is_ready(&app.reserved).await.is_ok();
+        let is_up = gauges.is_some() || db::is_ready(&app.pools.payments).await.is_ok();
         *last = Some(Read { at: now, is_up, gauges });
         (is_up, gauges)
     }

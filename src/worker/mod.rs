@@ -12,11 +12,11 @@ use crate::app::App;
 
 /// Starts every worker; each stops claiming when `shutdown` is cancelled and then finishes what it holds.
 pub fn start_all(app: &App, tasks: &TaskTracker, shutdown: &CancellationToken) {
-    // What money waits for goes on when the API takes every other connection.
-    let reserved = app.on_reserved();
-    tasks.spawn(drive(reserved.clone(), crate::checkout::CheckSessions, shutdown.clone()));
-    tasks.spawn(drive(reserved.clone(), crate::inbox::DriveInbox, shutdown.clone()));
-    tasks.spawn(drive(reserved, crate::payments::SendRefunds, shutdown.clone()));
+    // What must go on when the API takes all of its connections.
+    let (sessions, payments) = (app.on(&app.pools.sessions), app.on(&app.pools.payments));
+    tasks.spawn(drive(sessions, crate::checkout::CheckSessions, shutdown.clone()));
+    tasks.spawn(drive(payments.clone(), crate::inbox::DriveInbox, shutdown.clone()));
+    tasks.spawn(drive(payments, crate::payments::SendRefunds, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::subscriptions::CancelDue, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::inbox::Sweep, shutdown.clone()));
     tasks.spawn(drive(app.clone(), crate::webhooks::Prune, shutdown.clone()));

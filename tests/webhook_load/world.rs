@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use checkoutd::{
-    app::{App, Given},
+    app::{App, Given, Pools},
     config::Config,
     db::{self, embedded},
     http,
@@ -70,8 +70,7 @@ impl World {
         let clock = Clock::from_source(Arc::new(SystemTime));
         let ids = Ids::seeded(1, clock.clone());
         let app = App::new(Given {
-            pool: db::connect(&url, 12)?,
-            reserved: db::connect(&url, 2)?,
+            pools: Pools { api: db::connect(&url, 12)?, ..Pools::shared(db::connect(&url, 2)?) },
             clock,
             ids,
             encryption_key: "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into(),
@@ -82,7 +81,7 @@ impl World {
     }
 
     pub async fn stop(&self) {
-        self.app.pool.close().await;
+        self.app.pools.close().await;
     }
 
     /// Makes endpoints, by the API; the environments that they belong to.

@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::{
-    app::Given,
+    app::{Given, Pools},
     config::Config,
     db,
     kit::{clock::Clock, ids::Ids},
@@ -31,8 +31,7 @@ fn app() -> App {
     let pool = db::connect(&"postgres://nobody@127.0.0.1:1/none".into(), 1).expect("a URL");
     let config = Config::from_lookup(|_| None).expect("defaults");
     let given = Given {
-        reserved: pool.clone(),
-        pool,
+        pools: Pools::shared(pool),
         clock,
         ids,
         encryption_key: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use checkoutd::{
-    app::{App, Given},
+    app::{App, Given, Pools},
     config::Config,
     db, http,
     kit::{
@@ -93,8 +93,7 @@ impl TestApp {
             _ => db::connect(&url.as_str().into(), 8).unwrap(),
         };
         let given = Given {
-            reserved: pool.clone(),
-            pool,
+            pools: Pools::shared(pool),
             clock: app_clock,
             ids,
             encryption_key: ENCRYPTION_KEY.into(),

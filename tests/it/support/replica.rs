@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use checkoutd::{
-    app::{App, Given},
+    app::{App, Given, Pools},
     db, http,
     kit::{clock::Clock, ids::Ids},
     metrics::Metrics,
@@ -24,8 +24,7 @@ impl TestApp {
         let ids = Ids::seeded(8, clock.clone());
         let pool = db::connect(&self.database_url.as_str().into(), 8).unwrap();
         let given = Given {
-            reserved: pool.clone(),
-            pool,
+            pools: Pools::shared(pool),
             clock,
             ids,
             encryption_key: ENCRYPTION_KEY.into(),
