@@ -101,7 +101,7 @@ async fn a_deadline_is_six_round_trips() {
     app.clock().advance(TimeDelta::minutes(15));
     let expire = async || {
         let lease = CheckSessions.claim(app.state(), 1).await.unwrap().pop().unwrap();
-        CheckSessions.step(app.state(), lease).await.unwrap();
+        Box::pin(CheckSessions.step(app.state(), lease)).await.unwrap();
     };
     expire().await;
     let (cost, ()) = cost(&app, expire()).await;
