@@ -152,6 +152,8 @@ async fn run(mut args: Args) -> anyhow::Result<()> {
     }
     starts(&mut bench).await?;
     parts(&mut bench, &args).await?;
+    let in_place = bench.world.updates_in_place().await?;
+    bench.report.single("updates that leave the indexes alone (HOT)", in_place);
     let most = bench.most_resident_mib;
     bench.report.single("resident memory under load, at most", format!("{most:.1} MiB"));
     println!("{}", bench.report.markdown());

@@ -89,7 +89,7 @@ const fn variable(name: &'static str, default: Option<&'static str>) -> Variable
 /// Postgres.
 pub const DATABASE_URL: Variable = variable("DATABASE_URL", None);
 const POOL_SIZE: Variable = variable("CHECKOUTD_DATABASE_POOL_SIZE", Some("16"));
-const CREATES_AT_ONCE: Variable = variable("CHECKOUTD_CREATES_AT_ONCE", Some("3"));
+const CREATES_AT_ONCE: Variable = variable("CHECKOUTD_CREATES_AT_ONCE", Some("4"));
 const BIND: Variable = variable("CHECKOUTD_BIND", Some("127.0.0.1:8080"));
 const PUBLIC_URL: Variable = variable("CHECKOUTD_PUBLIC_URL", None);
 /// Keys that seal secrets.

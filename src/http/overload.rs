@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     ApiError,
@@ -20,6 +20,9 @@ use crate::app::App;
 
 /// Creates that wait for their turn, beside those that have it.
 const MOST_WAITING: usize = 128;
+/// When fewer places than this are free, half as many creates are drafted at a time: about as many get done, and
+/// payments find the processors less busy.
+const CROWDED: usize = MOST_WAITING / 2;
 /// Nobody waits longer: the database does not answer then.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longer than payments take while creates compete with them; payments that never cease slow creates down, and do not
@@ -30,13 +33,14 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 /// The creates of this process, and what goes before them.
 #[derive(Debug)]
 pub struct Overload {
-    tickets: Arc<Semaphore>,
     turns: Turns,
 }
 
 #[derive(Clone, Debug)]
 struct Turns {
+    tickets: Arc<Semaphore>,
     free: Arc<Semaphore>,
+    at_once: u32,
     /// Payments that are being settled.
     payments: watch::Sender<usize>,
 }
@@ -60,9 +64,14 @@ pub struct Precedence(watch::Sender<usize>);
 impl Overload {
     /// Lets the database work on so many drafts at a time.
     pub fn new(at_once: u32) -> Self {
-        let at_once = usize::try_from(at_once).unwrap_or(MOST_WAITING);
-        let turns = Turns { free: Arc::new(Semaphore::new(at_once)), payments: watch::Sender::new(0) };
-        Self { tickets: Arc::new(Semaphore::new(at_once + MOST_WAITING)), turns }
+        let turns = usize::try_from(at_once).unwrap_or(MOST_WAITING);
+        let turns = Turns {
+            tickets: Arc::new(Semaphore::new(turns + MOST_WAITING)),
+            free: Arc::new(Semaphore::new(turns)),
+            at_once,
+            payments: watch::Sender::new(0),
+        };
+        Self { turns }
     }
 
     /// Has a payment go before what creates have not begun to write.
@@ -77,12 +86,18 @@ impl Overload {
     }
 
     fn ticket(&self) -> Option<Ticket> {
-        let ticket = Arc::clone(&self.tickets).try_acquire_owned().ok()?;
+        let ticket = Arc::clone(&self.turns.tickets).try_acquire_owned().ok()?;
         Some(Ticket { turns: self.turns.clone(), _ticket: Arc::new(ticket) })
     }
 }
 
 impl Turns {
+    async fn next(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let is_crowded = self.tickets.available_permits() < CROWDED;
+        let weight = if is_crowded { self.at_once.min(2) } else { 1 };
+        Arc::clone(&self.free).acquire_many_owned(weight).await
+    }
+
     async fn yield_to_payments(&self) {
         let mut payments = self.payments.subscribe();
         tokio::select! {
@@ -105,7 +120,7 @@ impl Ticket {
     /// 503 when it did not come in time.
     pub async fn turn(self) -> Result<Turn, ApiError> {
         let turn = tokio::select! {
-            turn = Arc::clone(&self.turns.free).acquire_owned() => turn.map_err(ApiError::internal)?,
+            turn = self.turns.next() => turn.map_err(ApiError::internal)?,
             () = tokio::time::sleep(PATIENCE) => return Err(refusal()),
         };
         self.turns.yield_to_payments().await;
@@ -165,6 +180,21 @@ mod tests {
         assert!(poll!(&mut turn).is_pending(), "the second payment is being settled");
         drop(second);
         assert!(turn.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_served_by_half_as_many_at_a_time() {
+        let overload = Overload::new(4);
+        let ticket = || overload.ticket().expect("a ticket");
+        let crowd: Vec<_> = (0..MOST_WAITING).map(|_| ticket()).collect();
+        let first = ticket().turn().await;
+        let second = ticket().turn().await;
+        let mut third = Box::pin(ticket().turn());
+        assert!(first.is_ok() && second.is_ok());
+        assert!(poll!(&mut third).is_pending(), "two of four at a time");
+        drop((crowd, first, second, third));
+        let turns = [ticket().turn().await, ticket().turn().await, ticket().turn().await, ticket().turn().await];
+        assert!(turns.iter().all(Result::is_ok), "four without a crowd");
     }
 
     #[tokio::test]
