@@ -375,7 +375,8 @@ impl World {
 
     /// Of each table that is changed much, the share of updates so far that left its indexes alone.
     pub async fn updates_in_place(&self) -> anyhow::Result<String> {
-        let shares = "select string_agg(relname || ' ' || round(100.0 * n_tup_hot_upd / n_tup_upd) || ' %', ', '
+        let shares =
+            "select string_agg(relname || ' ' || round(100.0 * n_tup_hot_upd / n_tup_upd) || ' %', ', '
                 order by n_tup_hot_upd::float / n_tup_upd desc, relname)
             from pg_stat_user_tables where n_tup_upd >= 1000";
         Ok(sqlx::query_scalar::<_, Option<String>>(shares).fetch_one(&self.pool).await?.unwrap_or_default())

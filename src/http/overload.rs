@@ -193,7 +193,8 @@ mod tests {
         assert!(first.is_ok() && second.is_ok());
         assert!(poll!(&mut third).is_pending(), "two of four at a time");
         drop((crowd, first, second, third));
-        let turns = [ticket().turn().await, ticket().turn().await, ticket().turn().await, ticket().turn().await];
+        let turns =
+            [ticket().turn().await, ticket().turn().await, ticket().turn().await, ticket().turn().await];
         assert!(turns.iter().all(Result::is_ok), "four without a crowd");
     }
 

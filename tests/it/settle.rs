@@ -389,8 +389,10 @@ async fn a_cancel_while_the_deadline_ends_the_session_is_kept() {
     let merchant = app.merchant().await;
     let session = merchant.session().await;
     app.clock().advance(TimeDelta::minutes(15));
-    let slow = FaultRule::always(Op::CancelLink, FaultKind::DelayMs { delay_ms: 200 });
-    app.sandbox.set_faults(Faults { rules: vec![slow], ..Faults::default() });
+    // The worker's call comes first, and is answered first.
+    let slow = FaultRule::times(1, Op::CancelLink, FaultKind::DelayMs { delay_ms: 300 });
+    let slower = FaultRule::always(Op::CancelLink, FaultKind::DelayMs { delay_ms: 1000 });
+    app.sandbox.set_faults(Faults { rules: vec![slow, slower], ..Faults::default() });
     let closing = "select link_state = 'closing' from checkout_sessions";
     let meanwhile = async {
         while !sqlx::query_scalar::<_, bool>(closing).fetch_one(&app.state().pool).await.unwrap() {}
