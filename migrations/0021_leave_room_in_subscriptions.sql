@@ -1,0 +1,2 @@
+-- For the same reason as in payments (0020).
+alter table subscriptions set (fillfactor = 90);
