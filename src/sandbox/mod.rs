@@ -209,6 +209,11 @@ impl Sandbox {
         webhooks::send(&self.shared, request).await
     }
 
+    /// What goes wrong, with how many calls are left to.
+    pub fn faults(&self) -> Faults {
+        self.shared.books().faults.clone()
+    }
+
     /// Replaces what goes wrong; `Faults::default()` ends it.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.books().faults = faults;

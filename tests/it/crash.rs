@@ -18,6 +18,10 @@ enum Scene {
     Resume,
     /// `payment_link.paid` over HTTP.
     Paid,
+    /// A payment of which no webhook has told, found by the worker.
+    Found,
+    /// `payment_link.paid` over HTTP, of a payment that was found before: it is not one statement.
+    Known,
     /// An event that was stored alone, taken up by the worker.
     Inbox,
     /// An event that cannot be settled at once.
@@ -75,10 +79,10 @@ crashes! {
     delivery_whose_batch_is_to_be_written: Deliver at "record.batched";
     delivery_whose_batch_is_committed: Deliver at "record.committed";
     delivery_when_recorded: Deliver at "deliver.recorded";
-    payment_under_the_sessions_lock: Paid at "settle.locked";
-    payment_before_the_commit: Paid at "settle.written";
+    payment_under_the_sessions_lock: Found at "settle.locked";
+    payment_before_the_commit: Found at "settle.written";
     event_that_is_verified_and_not_stored: Paid at "inbox.verified";
-    event_that_is_stored_and_not_committed: Paid at "inbox.stored";
+    event_that_is_stored_and_not_committed: Known at "inbox.stored";
     event_that_is_committed_and_not_acknowledged: Paid at "inbox.committed";
     event_that_is_kept_and_not_acknowledged: Kept at "inbox.kept";
     kept_event_when_claimed: Inbox at "inbox.claimed";
@@ -150,10 +154,13 @@ async fn prepare(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene:
             app.sandbox.set_faults(Faults::default());
             session
         }
-        Scene::Paid | Scene::Inbox | Scene::Kept => {
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => {
             let session = merchant.session().await;
             app.pay(&session);
-            if scene != Scene::Paid {
+            if scene == Scene::Known {
+                assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+            }
+            if matches!(scene, Scene::Inbox | Scene::Kept) {
                 obstruct(app).await;
             }
             if scene == Scene::Inbox {
@@ -194,7 +201,7 @@ async fn provoke(app: &TestApp, client: &Merchant, scene: Scene, prepared: &Valu
     let request = match scene {
         Scene::Create => client.builder(axum::http::Method::POST, "/v1/checkout/sessions").json(prepared),
         Scene::Cancel => client.builder(axum::http::Method::POST, &format!("{}/cancel", path(prepared))),
-        Scene::Paid | Scene::Kept => {
+        Scene::Paid | Scene::Known | Scene::Kept => {
             let sent = app.sandbox.ledger().deliveries;
             let event = sent.iter().find(|delivery| delivery.event == "payment_link.paid").unwrap();
             let url = event.url.replace(&app.base_url, &client.base_url);
@@ -231,7 +238,7 @@ async fn verify(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene: 
     assert_eq!(ledger.links.len(), 1);
     let expected = match scene {
         Scene::Create | Scene::Resume | Scene::Deliver => "pending",
-        Scene::Paid | Scene::Inbox | Scene::Kept => "completed",
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => "completed",
         Scene::Deadline | Scene::Cancel | Scene::CloseLink | Scene::Refund => "expired",
     };
     assert_eq!(session["checkout_status"], expected, "{session}");
@@ -264,7 +271,7 @@ async fn verify(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene: 
             );
             assert!(received.iter().all(|request| request.body == received[0].body));
         }
-        Scene::Paid | Scene::Inbox | Scene::Kept => {}
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => {}
     }
 }
 

@@ -390,12 +390,13 @@ async fn a_cancel_while_the_deadline_ends_the_session_is_kept() {
     let session = merchant.session().await;
     app.clock().advance(TimeDelta::minutes(15));
     // The worker's call comes first, and is answered first.
-    let slow = FaultRule::times(1, Op::CancelLink, FaultKind::DelayMs { delay_ms: 300 });
-    let slower = FaultRule::always(Op::CancelLink, FaultKind::DelayMs { delay_ms: 1000 });
+    let slow = FaultRule::times(1, Op::CancelLink, FaultKind::DelayMs { delay_ms: 1500 });
+    let slower = FaultRule::always(Op::CancelLink, FaultKind::DelayMs { delay_ms: 2500 });
     app.sandbox.set_faults(Faults { rules: vec![slow, slower], ..Faults::default() });
-    let closing = "select link_state = 'closing' from checkout_sessions";
     let meanwhile = async {
-        while !sqlx::query_scalar::<_, bool>(closing).fetch_one(&app.state().pool).await.unwrap() {}
+        while app.sandbox.faults().rules[0].times == Some(1) {
+            tokio::task::yield_now().await;
+        }
         cancel(&merchant, &session).await
     };
     let ((), reply) = tokio::join!(app.drain(), meanwhile);
