@@ -181,12 +181,12 @@ async fn change_at_once(
     news: &News,
     cause: Cause,
 ) -> Result<Option<Settled>, SettleError> {
-    let (from, decision) = (session.state.status, decide(&session.state, &news.fact()));
+    let decision = decide(&session.state, &news.fact());
     let done = match (decision, news) {
         (Decision::Become(Status::Pending), News::LinkCreated { link_id, url }) => {
             app.overload.yield_to_payments().await;
-            open_link(&mut session, link_id.clone(), url.clone(), app.clock.now());
-            let change = transition(app, &session, from, cause.into(), PENDING, false)?;
+            let link = (link_id.clone(), url.clone());
+            let change = open(app, &mut session, link, cause.into(), app.clock.now())?;
             store::mark_pending(&app.pool, &change).await
         }
         (Decision::Become(status @ (Status::Failed | Status::Expired)), news) => {
@@ -402,9 +402,7 @@ impl Step<'_> {
     }
 
     async fn become_pending(&mut self, link_id: String, url: String) -> Result<(), SettleError> {
-        let from = self.session.state.status;
-        open_link(&mut self.session, link_id, url, self.now);
-        let change = transition(self.app, &self.session, from, self.source, PENDING, false)?;
+        let change = open(self.app, &mut self.session, (link_id, url), self.source, self.now)?;
         all_or_none(change.session, store::mark_pending(&mut *self.tx, &change).await?)
     }
 
@@ -516,14 +514,22 @@ fn all_or_none(session: &Session, all_changed: bool) -> Result<(), SettleError> 
     if all_changed { Ok(()) } else { Err(SettleError::Inconsistent(session.id)) }
 }
 
-const PENDING: EventType = EventType::CheckoutSessionInitiated;
 const COMPLETED: EventType = EventType::CheckoutSessionCompleted;
 
-fn open_link(session: &mut Session, link_id: String, url: String, now: DateTime<Utc>) {
+/// Opens it with its link: id and URL.
+fn open<'s>(
+    app: &App,
+    session: &'s mut Session,
+    (link_id, url): (String, String),
+    source: Source,
+    now: DateTime<Utc>,
+) -> Result<Transition<'s>, SettleError> {
+    let from = session.state.status;
     session.state.link_id = Some(link_id);
     session.link_url = Some(url);
     session.state.link_state = LinkState::Open;
     advance(session, Status::Pending, now);
+    transition(app, session, from, source, EventType::CheckoutSessionInitiated, false)
 }
 
 fn pay(session: &mut Session, link_id: Option<String>, now: DateTime<Utc>) {

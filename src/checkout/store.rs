@@ -598,16 +598,16 @@ pub async fn complete_at_once(
         paid.minor,
         paid.currency.lower(),
     );
-    match done.fetch_one(pool).await {
-        Err(error) if is_halfway(&error) => Ok(false),
-        done => done,
-    }
+    unless_halfway(done.fetch_one(pool).await)
 }
 
-/// Whether the statement undid itself: by the division, or by the unique index on provider payments.
-fn is_halfway(error: &db::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("22012" | "23505"))
+/// False when the statement undid itself: by the division, or by the unique index on provider payments.
+fn unless_halfway(done: Result<bool, db::Error>) -> Result<bool, db::Error> {
+    let code = |error: &db::Error| Some(error.as_database_error()?.code()?.into_owned());
+    match done {
+        Err(error) if matches!(code(&error).as_deref(), Some("22012" | "23505")) => Ok(false),
+        done => done,
+    }
 }
 
 /// Open → failed or expired: the drafts are archived, kept as rows so that late money finds them. False
@@ -662,10 +662,7 @@ pub async fn mark_ended(executor: impl PgExecutor<'_>, change: &Transition<'_>) 
         change.inbox,
         session.version,
     );
-    match done.fetch_one(executor).await {
-        Err(error) if is_halfway(&error) => Ok(false),
-        done => done,
-    }
+    unless_halfway(done.fetch_one(executor).await)
 }
 
 /// Changes only what is known of the link, and when to look again. The status stays. Unless the caller is the

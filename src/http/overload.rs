@@ -31,15 +31,10 @@ const YIELDING: Duration = Duration::from_millis(50);
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// The creates of this process, and what goes before them.
-#[derive(Debug)]
-pub struct Overload {
-    turns: Turns,
-}
-
 #[derive(Clone, Debug)]
-struct Turns {
+pub struct Overload {
     tickets: Arc<Semaphore>,
-    free: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     at_once: u32,
     /// Payments that are being settled.
     payments: watch::Sender<usize>,
@@ -48,7 +43,7 @@ struct Turns {
 /// A create that was let in; dropped, it lets another one in.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    turns: Turns,
+    overload: Overload,
     _ticket: Arc<OwnedSemaphorePermit>,
 }
 
@@ -65,45 +60,39 @@ impl Overload {
     /// Lets the database work on so many drafts at a time.
     pub fn new(at_once: u32) -> Self {
         let turns = usize::try_from(at_once).unwrap_or(MOST_WAITING);
-        let turns = Turns {
+        Self {
             tickets: Arc::new(Semaphore::new(turns + MOST_WAITING)),
-            free: Arc::new(Semaphore::new(turns)),
+            turns: Arc::new(Semaphore::new(turns)),
             at_once,
             payments: watch::Sender::new(0),
-        };
-        Self { turns }
+        }
     }
 
     /// Has a payment go before what creates have not begun to write.
     pub fn precede(&self) -> Precedence {
-        self.turns.payments.send_modify(|payments| *payments += 1);
-        Precedence(self.turns.payments.clone())
+        self.payments.send_modify(|payments| *payments += 1);
+        Precedence(self.payments.clone())
     }
 
     /// Lets payments that are being settled go first, for a little.
     pub async fn yield_to_payments(&self) {
-        self.turns.yield_to_payments().await;
-    }
-
-    fn ticket(&self) -> Option<Ticket> {
-        let ticket = Arc::clone(&self.turns.tickets).try_acquire_owned().ok()?;
-        Some(Ticket { turns: self.turns.clone(), _ticket: Arc::new(ticket) })
-    }
-}
-
-impl Turns {
-    async fn next(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        let is_crowded = self.tickets.available_permits() < CROWDED;
-        let weight = if is_crowded { self.at_once.min(2) } else { 1 };
-        Arc::clone(&self.free).acquire_many_owned(weight).await
-    }
-
-    async fn yield_to_payments(&self) {
         let mut payments = self.payments.subscribe();
         tokio::select! {
             _ = payments.wait_for(|payments| *payments == 0) => {}
             () = tokio::time::sleep(YIELDING) => {}
         }
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        let ticket = Arc::clone(&self.tickets).try_acquire_owned().ok()?;
+        Some(Ticket { overload: self.clone(), _ticket: Arc::new(ticket) })
+    }
+
+    /// Who comes in a crowd takes two turns.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let is_crowded = self.tickets.available_permits() < CROWDED;
+        let weight = if is_crowded { self.at_once.min(2) } else { 1 };
+        Arc::clone(&self.turns).acquire_many_owned(weight).await
     }
 }
 
@@ -120,10 +109,10 @@ impl Ticket {
     /// 503 when it did not come in time.
     pub async fn turn(self) -> Result<Turn, ApiError> {
         let turn = tokio::select! {
-            turn = self.turns.next() => turn.map_err(ApiError::internal)?,
+            turn = self.overload.turn() => turn.map_err(ApiError::internal)?,
             () = tokio::time::sleep(PATIENCE) => return Err(refusal()),
         };
-        self.turns.yield_to_payments().await;
+        self.overload.yield_to_payments().await;
         Ok(Turn { _ticket: self, _turn: turn })
     }
 }
