@@ -105,7 +105,7 @@ impl From<Cause> for Source {
 /// What settling came to.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    /// The session as it is now.
+    /// The session as it is now, but for its version, which may be the one before.
     pub session: Session,
     /// What was decided.
     pub decision: Decision,

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgExecutor, types::Uuid};
+use sqlx::{PgConnection, PgExecutor, error::DatabaseError, types::Uuid};
 
 use super::{
     create::Draft,
@@ -598,14 +598,18 @@ pub async fn complete_at_once(
         paid.minor,
         paid.currency.lower(),
     );
-    unless_halfway(done.fetch_one(pool).await)
+    match unless_halfway(done.fetch_one(pool).await) {
+        // The payment is known already: under which fate, the lock tells.
+        Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => Ok(false),
+        done => done,
+    }
 }
 
-/// False when the statement undid itself: by the division, or by the unique index on provider payments.
+/// False when the statement undid itself, by the division.
 fn unless_halfway(done: Result<bool, db::Error>) -> Result<bool, db::Error> {
     let code = |error: &db::Error| Some(error.as_database_error()?.code()?.into_owned());
     match done {
-        Err(error) if matches!(code(&error).as_deref(), Some("22012" | "23505")) => Ok(false),
+        Err(error) if code(&error).as_deref() == Some("22012") => Ok(false),
         done => done,
     }
 }
@@ -784,7 +788,7 @@ pub struct Lease {
 
 /// Leases due sessions of all environments.
 pub async fn claim_due_any_scope(
-    pool: &Pool,
+    connection: &mut PgConnection,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
@@ -810,7 +814,7 @@ pub async fn claim_due_any_scope(
         token,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let lease = |tenant: Uuid, environment: Uuid, id: Uuid| Lease {
         scope: Scope { tenant: tenant.into(), environment: environment.into() },

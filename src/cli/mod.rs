@@ -107,8 +107,7 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
     let clock = Clock::from_source(Arc::new(DatabaseTime::new(Arc::new(SystemTime))));
     let ids = Ids::random(clock.clone());
     let reserved = reserved_of(config.database_pool_size);
-    // Fewer for deadlines than for payments.
-    let for_sessions = reserved / 2;
+    let for_sessions = for_sessions_of(reserved);
     // The URL may hold a password: its text stays out of the error.
     let connect =
         |size| db::connect(url, size).map_err(|_| anyhow::anyhow!("DATABASE_URL must be a Postgres URL"));
@@ -127,6 +126,12 @@ fn build_with(config: &Config, url: &SecretString, key: &SecretString) -> anyhow
 /// Connections for what the API must not starve: a third, but four where that leaves as many to the API.
 fn reserved_of(pool_size: u32) -> u32 {
     (pool_size / 3).max((pool_size / 2).min(4)).max(1)
+}
+
+/// How many of the reserved ones looks at sessions have to themselves: fewer than payments, and two at least, so that
+/// one that vanished without a word stops nothing. None where that leaves payments one: then they share.
+fn for_sessions_of(reserved: u32) -> u32 {
+    if reserved < 4 { 0 } else { reserved / 2 }
 }
 
 /// As [`build`], for a command that does one thing: with the database's time.
@@ -175,4 +180,23 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{for_sessions_of, reserved_of};
+
+    #[test]
+    fn no_part_of_four_connections_or_more_is_a_single_one() {
+        for size in 2..=1000 {
+            let reserved = reserved_of(size);
+            let sessions = for_sessions_of(reserved);
+            let (api, payments) = (size - reserved, reserved - sessions);
+            assert!(api >= payments && payments >= sessions, "{size}");
+            assert!(size < 4 || (api >= 2 && payments >= 2 && sessions != 1), "{size}");
+        }
+        assert_eq!((reserved_of(16), for_sessions_of(5)), (5, 2));
+        assert_eq!((reserved_of(7), for_sessions_of(3)), (3, 0));
+        assert_eq!((reserved_of(8), for_sessions_of(4)), (4, 2));
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::{Connection, Postgres, pool::PoolConnection};
+use sqlx::{Connection, PgConnection, Postgres, pool::PoolConnection};
 
 use super::{Error, Pool, Tx};
 use crate::kit::backoff::exponential;
@@ -75,7 +75,7 @@ async fn once<T, E: TransactError>(
     begin: &'static str,
     work: impl for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
 ) -> Result<T, E> {
-    let mut lent = Lent { connection: pool.acquire().await?, is_usable: false };
+    let mut lent = Lent::from(pool).await?;
     let mut tx = lent.connection.begin_with(begin).await?;
     let done = match work(&mut tx).await {
         Ok(value) => tx.commit().await.map(|()| value).map_err(E::from),
@@ -85,16 +85,40 @@ async fn once<T, E: TransactError>(
             Err(error)
         }
     };
-    lent.is_usable = !done.as_ref().is_err_and(|error| error.database_error().is_some_and(is_server_gone));
+    lent.judge(&done);
     done
 }
 
-/// A connection that returns to the pool only after its transaction has come to an end, and is closed otherwise: a
-/// `begin` that was dropped half-way leaves it inside a transaction, and the next borrower's write would vanish with
+/// Runs `work`, one statement without a transaction of ours, on a connection that is closed when the server behind it
+/// is not the one to talk to any more. For what a pool's worker begins with: whatever else runs on the pool finds
+/// connections to the right server soon.
+pub async fn run_one<T>(
+    pool: &Pool,
+    work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut lent = Lent::from(pool).await?;
+    let done = work(&mut lent.connection).await;
+    lent.judge(&done);
+    done
+}
+
+/// A connection that returns to the pool only after its work has come to an end, and is closed otherwise: a `begin` that
+/// was dropped half-way leaves it inside a transaction, and the next borrower's write would vanish with
 /// that (docs/adr/0003).
 struct Lent {
     connection: PoolConnection<Postgres>,
     is_usable: bool,
+}
+
+impl Lent {
+    async fn from(pool: &Pool) -> Result<Self, Error> {
+        Ok(Self { connection: pool.acquire().await?, is_usable: false })
+    }
+
+    fn judge<T, E: TransactError>(&mut self, done: &Result<T, E>) {
+        self.is_usable =
+            !done.as_ref().is_err_and(|error| error.database_error().is_some_and(is_server_gone));
+    }
 }
 
 impl Drop for Lent {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::types::Uuid;
+use sqlx::{PgConnection, types::Uuid};
 
 use super::{InboxId, replay::StoredEvent};
 use crate::{
@@ -84,7 +84,7 @@ pub struct Lease {
 
 /// The claim itself counts as a failure until it ends otherwise: a worker that dies writes nothing.
 pub async fn claim_due_any_scope(
-    pool: &Pool,
+    connection: &mut PgConnection,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
@@ -112,7 +112,7 @@ pub async fn claim_due_any_scope(
         token,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let leases = rows.into_iter().map(|row| Lease {
         scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },

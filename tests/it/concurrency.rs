@@ -164,10 +164,7 @@ async fn a_session_is_not_made_for_a_customer_who_is_archived_meanwhile() {
     sqlx::query("select from customers for update").execute(&mut *archiving).await.unwrap();
     sqlx::query("update customers set status = 'archived'").execute(&mut *archiving).await.unwrap();
     let commit_once_waited_for = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.state().pool).await.unwrap() == 0 {
-            tokio::task::yield_now().await;
-        }
+        app.until_waiting_for_locks(1).await;
         archiving.commit().await.unwrap();
     };
     let create = merchant.post("/v1/checkout/sessions", Merchant::session_request(&plan));

@@ -6,11 +6,12 @@ use std::{
 };
 
 use checkoutd::{
+    checkout, inbox, payments,
     sandbox::{Delivery, PayRequest},
     worker,
 };
 use chrono::TimeDelta;
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use serde_json::{Value, json};
 
 use crate::support::{Binary, Loss, Merchant, Reply, Settings, TestApp, WEBHOOK_SECRET, send};
@@ -252,11 +253,8 @@ async fn a_locked_table_stops_the_api_and_not_the_payments() {
         }
     }));
     let meanwhile = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         // All that the API may take.
-        while scalar(&app, waiting).await < 3 {
-            tokio::task::yield_now().await;
-        }
+        app.until_waiting_for_locks(3).await;
         for event in &events {
             let path = event.url.replace(&app.base_url, &client.base_url);
             let request = client.http.post(path).body(event.body.clone());
@@ -344,5 +342,30 @@ async fn a_connection_to_a_server_that_became_read_only_is_used_once() {
     sqlx::raw_sql("set default_transaction_read_only = on").execute(&app.state().pool).await.unwrap();
     merchant.put(&path, update.clone()).await.expect_error(503, "service_unavailable");
     merchant.put(&path, update).await.expect(200);
+    app.finish().await;
+}
+
+/// The same where nothing but plain statements runs, as on the connections of looks at sessions: the worker's claim
+/// finds out.
+#[tokio::test]
+async fn a_claim_from_a_server_that_became_read_only_is_its_connections_last_statement() {
+    let app = start_behind_proxy(1).await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.clock().advance(TimeDelta::minutes(15));
+    let read_only = "set default_transaction_read_only = on";
+    for claim in [
+        worker::drain(app.state(), &checkout::CheckSessions).boxed(),
+        worker::drain(app.state(), &inbox::DriveInbox).boxed(),
+        worker::drain(app.state(), &payments::SendRefunds).boxed(),
+    ] {
+        sqlx::raw_sql(read_only).execute(&app.state().pool).await.unwrap();
+        let error = claim.await.unwrap_err();
+        assert!(error.to_string().contains("read-only transaction"), "{error:#}");
+        let writes = "create temporary table now_it_writes () on commit drop";
+        sqlx::raw_sql(writes).execute(&app.state().pool).await.unwrap();
+    }
+    app.drain().await;
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
     app.finish().await;
 }

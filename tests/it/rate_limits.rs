@@ -142,13 +142,11 @@ async fn guesses_of_one_address_are_looked_up_two_at_a_time() {
     sqlx::query("lock table api_keys").execute(&mut *holder).await.unwrap();
     let guesses = join_all((0..6).map(|_| gone.get(PATH)));
     let look = async {
-        while waiting(&app).await < 2 {
-            tokio::task::yield_now().await;
-        }
+        app.until_waiting_for_locks(2).await;
         let mut most = 0;
         for _ in 0..20 {
             send(merchant.builder(Method::GET, "/healthz")).await;
-            most = most.max(waiting(&app).await);
+            most = most.max(app.waiting_for_locks().await);
         }
         holder.rollback().await.unwrap();
         most
@@ -160,12 +158,6 @@ async fn guesses_of_one_address_are_looked_up_two_at_a_time() {
     }
     merchant.get(PATH).await.expect(200);
     app.finish().await;
-}
-
-/// Statements that wait for a lock.
-async fn waiting(app: &TestApp) -> i64 {
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-    sqlx::query_scalar(waiting).fetch_one(&app.state().pool).await.unwrap()
 }
 
 /// Merchants' backends call the API, browsers do not: no page of another origin may.

@@ -407,6 +407,34 @@ async fn a_cancel_while_the_deadline_ends_the_session_is_kept() {
     app.finish().await;
 }
 
+/// The merchant's cancel has read the session, and puts its wish on record after the payment has completed it.
+#[tokio::test]
+async fn a_payment_while_a_cancel_is_put_on_record_is_kept() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let session = merchant.session().await;
+    app.pay(&session);
+    let paid = queued(&app, 1).remove(0);
+    let mut holder = app.state().pool.begin().await.unwrap();
+    sqlx::query("select from checkout_sessions for update").execute(&mut *holder).await.unwrap();
+    let cancel = async {
+        // The lock lets them through in the order in which they came.
+        app.until_waiting_for_locks(1).await;
+        cancel(&merchant, &session).await
+    };
+    let release = async {
+        app.until_waiting_for_locks(2).await;
+        holder.rollback().await.unwrap();
+    };
+    let (accepted, reply, ()) = tokio::join!(post_event(&merchant, &paid), cancel, release);
+    assert_eq!(accepted, 200);
+    assert_eq!(reply.expect_error(400, "invalid_operation")["details"]["reason"], "session_completed");
+    let session = merchant.read_session(&session).await;
+    assert_eq!(session["checkout_status"], "completed");
+    assert_eq!(session["cancelled_at"], Value::Null);
+    app.finish().await;
+}
+
 /// Razorpay lists a payment a moment after the link is paid.
 fn payment_not_listed() -> Vec<FaultRule> {
     let body = |text: &str| FaultKind::Status { code: 200, body: Some(text.to_owned()), retry_after: None };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::FutureExt;
 use uuid::Uuid;
 
 use super::{
@@ -42,9 +43,12 @@ impl Job for SendRefunds {
     const POLL: Duration = Duration::from_secs(5);
 
     async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
-        let now = app.clock.now();
+        let (now, token) = (app.clock.now(), app.ids.uuid());
         let limit = i64::try_from(free)?;
-        Ok(store::claim_due_refunds_any_scope(&app.pool, now, now + LEASE, app.ids.uuid(), limit).await?)
+        let claim = db::run_one(&app.pool, |connection| {
+            store::claim_due_refunds_any_scope(connection, now, now + LEASE, token, limit).boxed()
+        });
+        Ok(claim.await?)
     }
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! SQL of refunds.
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Uuid;
+use sqlx::{PgConnection, types::Uuid};
 
 use super::{RefundId, RefundStatus, refund::Refund, send::Lease};
 use crate::{
@@ -208,7 +208,7 @@ pub async fn update_refund(tx: &mut Tx, refund: &Refund, from: RefundStatus) -> 
 }
 
 pub async fn claim_due_refunds_any_scope(
-    pool: &Pool,
+    connection: &mut PgConnection,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
@@ -235,7 +235,7 @@ pub async fn claim_due_refunds_any_scope(
         token,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let leases = rows.into_iter().map(|row| Lease {
         scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },

@@ -40,7 +40,7 @@ async fn a_run_that_was_taken_for_dead_and_comes_back_writes_nothing_twice() {
         app.clock().advance(LEASE);
         let second = merchant.post_keyed("k", SESSIONS, &request);
         let release = async {
-            until_waiting(&app, 2).await;
+            app.until_waiting_for_locks(2).await;
             holder.rollback().await.unwrap();
         };
         tokio::join!(second, release).0
@@ -53,14 +53,6 @@ async fn a_run_that_was_taken_for_dead_and_comes_back_writes_nothing_twice() {
     app.finish().await;
 }
 
-/// Until so many statements wait for a lock.
-async fn until_waiting(app: &TestApp, number: i64) {
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.state().pool).await.unwrap() < number {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn a_client_that_went_away_gets_the_answer_when_it_comes_again() {
     let app = TestApp::start().await;
@@ -69,7 +61,7 @@ async fn a_client_that_went_away_gets_the_answer_when_it_comes_again() {
     let mut holder = app.state().pool.begin().await.unwrap();
     sqlx::query("select from customers for update").execute(&mut *holder).await.unwrap();
     let sent = Box::pin(merchant.post_keyed("k", SESSIONS, &request));
-    let waiting = Box::pin(until_waiting(&app, 1));
+    let waiting = Box::pin(app.until_waiting_for_locks(1));
     match select(sent, waiting).await {
         Either::Left((reply, _)) => panic!("answered without the customer: {reply:?}"),
         // Its connection is closed here.

@@ -209,6 +209,19 @@ impl TestApp {
         }
     }
 
+    /// Statements that wait for a lock.
+    pub async fn waiting_for_locks(&self) -> i64 {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        sqlx::query_scalar(waiting).fetch_one(&self.app.pool).await.unwrap()
+    }
+
+    /// Until so many statements wait for a lock.
+    pub async fn until_waiting_for_locks(&self, number: i64) {
+        while self.waiting_for_locks().await < number {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Rows of every table: what a refused request must not change.
     pub async fn row_counts(&self) -> Vec<(String, i64)> {
         let mut counts = Vec::new();
