@@ -54,7 +54,7 @@ impl Gatherer {
             wanted.insert((named.merchant, named.session.clone()));
         }
         for merchant in &world.merchants {
-            let items = list::<Value>(world, merchant, "/v1/checkout/sessions").await?;
+            let items = list::<Value>(world, merchant, "/v1/checkout/sessions", by_offset).await?;
             let ids = items.iter().filter_map(|session| session["id"].as_str());
             wanted.extend(ids.map(|id| (merchant.number, id.to_owned())));
         }
@@ -150,15 +150,17 @@ struct Page<T> {
     items: Vec<T>,
 }
 
-/// All pages of a list. New objects come in front, so a page may repeat some: none is left out.
+/// All pages of a list, each where `place` says, by what there is of it. New objects come in front, so a page may repeat
+/// some: none is left out.
 async fn list<T: for<'de> Deserialize<'de>>(
     world: &World,
     merchant: &Merchant,
     path: &str,
+    place: fn(&[T]) -> anyhow::Result<String>,
 ) -> anyhow::Result<Vec<T>> {
     let mut all = Vec::new();
     loop {
-        let path = format!("{path}?limit={PAGE}&offset={}", all.len());
+        let path = format!("{path}?limit={PAGE}{}", place(&all)?);
         let mut text = None;
         for _ in 0..60 {
             text = world.client.raw(merchant, &path).await;
@@ -177,9 +179,20 @@ async fn list<T: for<'de> Deserialize<'de>>(
     }
 }
 
+fn by_offset<T>(all: &[T]) -> anyhow::Result<String> {
+    Ok(format!("&offset={}", all.len()))
+}
+
+/// As logs are read, which have no offsets.
+fn before_the_last(all: &[Box<RawValue>]) -> anyhow::Result<String> {
+    let Some(last) = all.last() else { return Ok(String::new()) };
+    let event: Value = serde_json::from_str(last.get())?;
+    Ok(format!("&before={}", event["id"].as_str().context("an event without an id")?))
+}
+
 /// Events with the very bytes that were frozen.
 async fn events(world: &World, merchant: &Merchant) -> anyhow::Result<Vec<Event>> {
-    let bodies = list::<Box<RawValue>>(world, merchant, "/v1/events").await?;
+    let bodies = list::<Box<RawValue>>(world, merchant, "/v1/events", before_the_last).await?;
     let mut events: HashMap<String, Event> = HashMap::new();
     for body in bodies {
         let event: Value = serde_json::from_str(body.get())?;
