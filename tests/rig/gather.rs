@@ -54,7 +54,8 @@ impl Gatherer {
             wanted.insert((named.merchant, named.session.clone()));
         }
         for merchant in &world.merchants {
-            let items = list::<Value>(world, merchant, "/v1/checkout/sessions", by_offset).await?;
+            let offset = |all: &[_]| Ok(format!("&offset={}", all.len()));
+            let items = list::<Value>(world, merchant, "/v1/checkout/sessions", offset).await?;
             let ids = items.iter().filter_map(|session| session["id"].as_str());
             wanted.extend(ids.map(|id| (merchant.number, id.to_owned())));
         }
@@ -177,10 +178,6 @@ async fn list<T: for<'de> Deserialize<'de>>(
             return Ok(all);
         }
     }
-}
-
-fn by_offset<T>(all: &[T]) -> anyhow::Result<String> {
-    Ok(format!("&offset={}", all.len()))
 }
 
 /// As logs are read, which have no offsets.
