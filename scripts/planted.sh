@@ -28,6 +28,8 @@ clean=$root/target/planted/clean
 tree=$root/target/planted/tree
 logs=$root/target/planted/logs
 export CARGO_TARGET_DIR=$root/target/planted/build
+# Each bug changes a line, and nobody debugs it.
+export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=false
 # A test that hangs has failed. The slowest of them needs a tenth of this.
 test_timeout=120
 
