@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgExecutor, error::DatabaseError, types::Uuid};
+use sqlx::{PgExecutor, error::DatabaseError, types::Uuid};
 
 use super::{
     create::Draft,
@@ -788,13 +788,13 @@ pub struct Lease {
 
 /// Leases due sessions of all environments.
 pub async fn claim_due_any_scope(
-    connection: &mut PgConnection,
+    pool: &Pool,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
     limit: i64,
 ) -> Result<Vec<Lease>, db::Error> {
-    let rows = sqlx::query!(
+    let claim = sqlx::query!(
         "-- checkout.claim_due_any_scope
         with due as (
             select environment_id, id
@@ -813,9 +813,8 @@ pub async fn claim_due_any_scope(
         lease_expires_at,
         token,
         limit,
-    )
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = db::fetch_claim(pool, claim).await?;
     let lease = |tenant: Uuid, environment: Uuid, id: Uuid| Lease {
         scope: Scope { tenant: tenant.into(), environment: environment.into() },
         session: id.into(),

@@ -17,7 +17,7 @@ use sqlx::{
 
 pub use migrate::{MIGRATOR, migrate};
 pub use status::RowStatus;
-pub use transact::{TransactError, begin_read, is_conflict, run_one, transact, transact_unflushed};
+pub use transact::{TransactError, begin_read, fetch_claim, is_conflict, transact, transact_unflushed};
 
 /// The connection pool.
 pub type Pool = sqlx::PgPool;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::{Connection, PgConnection, Postgres, pool::PoolConnection};
+use sqlx::{Connection, IntoArguments, Postgres, pool::PoolConnection, postgres::PgRow, query::Map};
 
 use super::{Error, Pool, Tx};
 use crate::kit::backoff::exponential;
@@ -89,15 +89,14 @@ async fn once<T, E: TransactError>(
     done
 }
 
-/// Runs `work`, one statement without a transaction of ours, on a connection that is closed when the server behind it
-/// is not the one to talk to any more. For what a pool's worker begins with: whatever else runs on the pool finds
-/// connections to the right server soon.
-pub async fn run_one<T>(
+/// Runs a worker's claim, a statement that stands alone, on a connection that is closed when the server behind it is not
+/// the one to talk to any more: whatever else runs on the worker's pool finds connections to the right server soon.
+pub async fn fetch_claim<T: Send + Unpin, A: Send + IntoArguments<Postgres>>(
     pool: &Pool,
-    work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>>,
-) -> Result<T, Error> {
+    claim: Map<'_, Postgres, impl FnMut(PgRow) -> Result<T, Error> + Send, A>,
+) -> Result<Vec<T>, Error> {
     let mut lent = Lent::from(pool).await?;
-    let done = work(&mut lent.connection).await;
+    let done = claim.fetch_all(&mut *lent.connection).await;
     lent.judge(&done);
     done
 }

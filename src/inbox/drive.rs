@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::FutureExt;
 use uuid::Uuid;
 
 use super::{
@@ -35,12 +34,9 @@ impl Job for DriveInbox {
     const POLL: Duration = Duration::from_secs(1);
 
     async fn claim(&self, app: &App, free: usize) -> anyhow::Result<Vec<Lease>> {
-        let (now, token) = (app.clock.now(), app.ids.uuid());
+        let now = app.clock.now();
         let limit = i64::try_from(free)?;
-        let claim = db::run_one(&app.pool, |connection| {
-            store::claim_due_any_scope(connection, now, now + LEASE, token, limit).boxed()
-        });
-        Ok(claim.await?)
+        Ok(store::claim_due_any_scope(&app.pool, now, now + LEASE, app.ids.uuid(), limit).await?)
     }
 
     async fn step(&self, app: &App, lease: Lease) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, types::Uuid};
+use sqlx::types::Uuid;
 
 use super::{InboxId, replay::StoredEvent};
 use crate::{
@@ -84,13 +84,13 @@ pub struct Lease {
 
 /// The claim itself counts as a failure until it ends otherwise: a worker that dies writes nothing.
 pub async fn claim_due_any_scope(
-    connection: &mut PgConnection,
+    pool: &Pool,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
     limit: i64,
 ) -> Result<Vec<Lease>, db::Error> {
-    let rows = sqlx::query!(
+    let claim = sqlx::query!(
         "-- inbox.claim_due_any_scope
         with due as (
             select environment_id, id
@@ -111,9 +111,8 @@ pub async fn claim_due_any_scope(
         lease_expires_at,
         token,
         limit,
-    )
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = db::fetch_claim(pool, claim).await?;
     let leases = rows.into_iter().map(|row| Lease {
         scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
         id: row.id.into(),

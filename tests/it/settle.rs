@@ -20,9 +20,7 @@ fn queued(app: &TestApp, count: usize) -> Vec<Delivery> {
 }
 
 async fn post_event(merchant: &Merchant, event: &Delivery) -> u16 {
-    let request =
-        merchant.http.post(&event.url).header("x-razorpay-signature", event.signature.as_deref().unwrap());
-    send(request.body(event.body.clone())).await.status
+    merchant.post_event(event.body.clone(), event.signature.as_deref()).await.status
 }
 
 /// Status, reason and amount of every refund.

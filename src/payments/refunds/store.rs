@@ -1,7 +1,7 @@
 //! SQL of refunds.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, types::Uuid};
+use sqlx::types::Uuid;
 
 use super::{RefundId, RefundStatus, refund::Refund, send::Lease};
 use crate::{
@@ -208,13 +208,13 @@ pub async fn update_refund(tx: &mut Tx, refund: &Refund, from: RefundStatus) -> 
 }
 
 pub async fn claim_due_refunds_any_scope(
-    connection: &mut PgConnection,
+    pool: &Pool,
     now: DateTime<Utc>,
     lease_expires_at: DateTime<Utc>,
     token: Uuid,
     limit: i64,
 ) -> Result<Vec<Lease>, db::Error> {
-    let rows = sqlx::query!(
+    let claim = sqlx::query!(
         "-- payments.claim_due_refunds_any_scope
         with due as (
             select environment_id, id
@@ -234,9 +234,8 @@ pub async fn claim_due_refunds_any_scope(
         lease_expires_at,
         token,
         limit,
-    )
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = db::fetch_claim(pool, claim).await?;
     let leases = rows.into_iter().map(|row| Lease {
         scope: Scope { tenant: row.tenant_id.into(), environment: row.environment_id.into() },
         id: row.id.into(),
