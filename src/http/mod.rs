@@ -29,7 +29,7 @@ pub use idempotency::{Reserved, SweepIdempotencyKeys, forget_answer_in};
 pub use overload::{Overload, Precedence, Ticket, Turn};
 pub use search::{Expand, List, Search};
 pub use server::{Bound, bind, serve};
-pub use validate::{metadata_violations, page, page_limit};
+pub use validate::{log_limit, metadata_violations, page};
 
 use openapi::ApiRouter;
 

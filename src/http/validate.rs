@@ -24,8 +24,13 @@ pub fn metadata_violations(violations: &mut Violations, field: &str, metadata: &
     }
 }
 
-/// The page size of a log: 1 to 1000, 50 if not given.
-pub fn page_limit(limit: Option<i64>) -> Result<i64, ApiError> {
+/// The page size of a log: 1 to 1000, 50 if not given. An `offset` is refused, because who pages by it would read the
+/// first page for ever.
+pub fn log_limit(limit: Option<i64>, offset: Option<&str>) -> Result<i64, ApiError> {
+    if offset.is_some() {
+        let rule = "must be absent: a log goes on from its last item (before, after), not by offset";
+        return Err(ApiError::validation("offset", rule));
+    }
     Ok(page(limit, None)?.limit)
 }
 

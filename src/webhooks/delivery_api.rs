@@ -13,9 +13,9 @@ use super::{
 use crate::{
     app::App,
     http::{
-        Accepted, ApiError, Body, Caller, IdPath, Named, Query, Reserved,
+        Accepted, ApiError, Body, Caller, IdPath, Named, Query, Reserved, log_limit,
         openapi::{ApiRouter, doc, get_with, post_with},
-        optional_time, page_limit,
+        optional_time,
     },
     kit::page::LogPage,
     tenancy::Scope,
@@ -65,6 +65,8 @@ struct DeliveryQuery {
     before: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(skip)]
+    offset: Option<String>,
 }
 
 async fn list(
@@ -73,7 +75,7 @@ async fn list(
     IdPath(endpoint): IdPath<EndpointId>,
     Query(query): Query<DeliveryQuery>,
 ) -> Result<Json<LogPage<Delivery>>, ApiError> {
-    let limit = page_limit(query.limit)?;
+    let limit = log_limit(query.limit, query.offset.as_deref())?;
     let status = query.status.map(|status| status.parse::<DeliveryStatus>()).transpose();
     let event = query.event_id.map(|id| id.parse::<EventId>()).transpose();
     let filter = DeliveryFilter {
@@ -115,6 +117,8 @@ struct AttemptQuery {
     before: Option<i32>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(skip)]
+    offset: Option<String>,
 }
 
 async fn list_attempts(
@@ -123,7 +127,7 @@ async fn list_attempts(
     IdPath(id): IdPath<DeliveryId>,
     Query(query): Query<AttemptQuery>,
 ) -> Result<Json<LogPage<Attempt>>, ApiError> {
-    let limit = page_limit(query.limit)?;
+    let limit = log_limit(query.limit, query.offset.as_deref())?;
     get_delivery(&app, caller.scope, id).await?;
     let attempts = store::list_attempts(&app.pool, caller.scope, id, query.before, limit + 1).await?;
     Ok(Json(LogPage::new(attempts, limit)))
@@ -185,6 +189,8 @@ async fn start_replay(
 struct ReplayQuery {
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(skip)]
+    offset: Option<String>,
 }
 
 /// The last ones.
@@ -194,7 +200,7 @@ async fn list_replays(
     IdPath(id): IdPath<EndpointId>,
     Query(query): Query<ReplayQuery>,
 ) -> Result<Json<LogPage<Replay>>, ApiError> {
-    let limit = page_limit(query.limit)?;
+    let limit = log_limit(query.limit, query.offset.as_deref())?;
     endpoint_store::find_endpoint(&app.pool, caller.scope, id).await?.ok_or_else(endpoint::missing)?;
     Ok(Json(LogPage::new(replay::list(&app, caller.scope, id, limit + 1).await?, limit)))
 }

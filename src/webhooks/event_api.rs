@@ -14,9 +14,9 @@ use super::{
 use crate::{
     app::App,
     http::{
-        ApiError, Caller, IdPath, Named, Query,
+        ApiError, Caller, IdPath, Named, Query, log_limit,
         openapi::{ApiRouter, doc, get_with},
-        optional_time, page_limit,
+        optional_time,
     },
     kit::{ids, page::LogPage},
     tenancy::Scope,
@@ -45,6 +45,8 @@ struct EventQuery {
     since: Option<DateTime<Utc>>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
+    #[schemars(skip)]
+    offset: Option<String>,
 }
 
 /// Newest first, and from `before` on into the past; or, with `after` or `since`, oldest first and complete.
@@ -53,7 +55,7 @@ async fn list(
     State(app): State<App>,
     Query(query): Query<EventQuery>,
 ) -> Result<Json<LogPage<EventResponse>>, ApiError> {
-    let limit = page_limit(query.limit)?;
+    let limit = log_limit(query.limit, query.offset.as_deref())?;
     let event_type = query.event_type.as_ref().map(|name| name.parse::<EventType>()).transpose();
     let event_type =
         event_type.map_err(|error| ApiError::validation("event_type", &format!("must be known: {error}")))?;

@@ -70,6 +70,7 @@ async fn the_log_is_read_page_by_page_in_both_directions() {
         (format!("before={}&since={from}", emitted[0]), "before"),
         ("since=yesterday".to_owned(), "since"),
         ("limit=1001".to_owned(), "limit"),
+        ("offset=0".to_owned(), "offset"),
         ("webhook_endpoint_id=chk_1".to_owned(), "webhook_endpoint_id"),
     ] {
         let error = merchant.get(&format!("/v1/events?{query}")).await.expect_error(400, "validation_error");
@@ -173,6 +174,10 @@ async fn deliveries_and_attempts_are_read_by_their_tenant_only() {
 
     for query in ["status=lost", "event_id=chk_1", "before=evt_1", "limit=0"] {
         merchant.get(&format!("{deliveries}?{query}")).await.expect_error(400, "validation_error");
+    }
+    for log in [&deliveries, &format!("{one}/attempts"), &format!("{}/replays", path(&endpoint))] {
+        let error = merchant.get(&format!("{log}?offset=50")).await.expect_error(400, "validation_error");
+        assert!(error["details"]["offset"].is_string(), "{log} must not give its first page for ever: {error}");
     }
     let event = format!("/v1/events/{}/deliveries", first.id);
     for path in [&deliveries, &one, &format!("{one}/attempts"), &event] {
