@@ -3,13 +3,13 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::types::Uuid;
+use sqlx::{PgExecutor, types::Uuid};
 
 use super::link::Payer;
 use crate::{
     catalog::{self, PlanId, Price},
     customers::CustomerId,
-    db::{self, Pool},
+    db,
     tenancy::{ConnectionId, Scope, SealedCredentials},
 };
 
@@ -31,7 +31,7 @@ pub struct Offered {
 }
 
 pub async fn find_offer(
-    pool: &Pool,
+    executor: impl PgExecutor<'_>,
     scope: Scope,
     customer_external_id: &str,
     plan: &str,
@@ -67,7 +67,7 @@ pub async fn find_offer(
         plan,
         at,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     let payer = match (row.customer_id, row.customer_name, row.timezone) {
         (Some(id), Some(name), Some(timezone)) => {

@@ -111,6 +111,8 @@ pub struct Settled {
     pub decision: Decision,
     /// How the fact was learnt.
     pub cause: Cause,
+    /// Whether deliveries may be due: false when no endpoint wants the event.
+    pub delivers: bool,
 }
 
 /// Why a fact could not be settled.
@@ -195,7 +197,7 @@ async fn change_at_once(
         }
         _ => return Ok(None),
     };
-    Ok(at_once(done)?.then_some(Settled { session, decision, cause }))
+    Ok(at_once(done)?.map(|deliveries| Settled { session, decision, cause, delivers: deliveries > 0 }))
 }
 
 /// Changes what is known of the link of a session that was read a moment ago; in one statement, too, unless somebody
@@ -259,7 +261,9 @@ pub async fn complete_at_once(
     signed: SignedPayment<'_>,
 ) -> Result<Option<Settled>, SettleError> {
     let SignedPayment { payment, link_id, reference, evidence } = signed;
-    let Some(mut session) = store::find_by_link(&app.pool, scope, link_id, reference).await? else {
+    // One for both statements: each time that one comes back, the pool asks Postgres whether it is all right.
+    let mut connection = app.pool.acquire().await?;
+    let Some(mut session) = store::find_by_link(&mut *connection, scope, link_id, reference).await? else {
         return Ok(None);
     };
     if !session.is_of(evidence.connections, link_id) {
@@ -281,11 +285,9 @@ pub async fn complete_at_once(
     };
     let source = Source { cause: Cause::Webhook, inbox: Some(evidence.inbox) };
     let change = transition(app, &session, from, source, COMPLETED, false)?;
-    let done = store::complete_at_once(&app.pool, &change, &applied, payment.amount, &evidence).await;
-    if !at_once(done)? {
-        return Ok(None);
-    }
-    let settled = Settled { session, decision, cause: Cause::Webhook };
+    let done = store::complete_at_once(&mut *connection, &change, &applied, payment.amount, &evidence).await;
+    let Some(deliveries) = at_once(done)? else { return Ok(None) };
+    let settled = Settled { session, decision, cause: Cause::Webhook, delivers: deliveries > 0 };
     log(&settled);
     Ok(Some(settled))
 }
@@ -295,7 +297,9 @@ pub fn announce(app: &App, settled: &Settled) {
     count(settled);
     match settled.decision {
         Decision::Become(status) => {
-            app.wake.notify(Work::Deliveries);
+            if settled.delivers {
+                app.wake.notify(Work::Deliveries);
+            }
             if status.is_terminal() {
                 app.wake.session_ended();
             }
@@ -338,12 +342,12 @@ pub async fn settle_in(
     let mut step = Step { app, tx, session, source, now: app.clock.now() };
     let decision = step.take(decision, news).await?;
     checkpoint::reach("settle.written");
-    let settled = Settled { session: step.session, decision, cause: source.cause };
+    let settled = Settled { session: step.session, decision, cause: source.cause, delivers: true };
     log(&settled);
     Ok(settled)
 }
 
-fn log(Settled { session, decision, cause }: &Settled) {
+fn log(Settled { session, decision, cause, .. }: &Settled) {
     tracing::info!(
         session.id = %session.id,
         session.status = %session.state.status,
@@ -403,7 +407,7 @@ impl Step<'_> {
 
     async fn become_pending(&mut self, link_id: String, url: String) -> Result<(), SettleError> {
         let change = open(self.app, &mut self.session, (link_id, url), self.source, self.now)?;
-        all_or_none(change.session, store::mark_pending(&mut *self.tx, &change).await?)
+        all_or_none(change.session, store::mark_pending(&mut *self.tx, &change).await?.is_some())
     }
 
     async fn complete(
@@ -425,7 +429,7 @@ impl Step<'_> {
 
     async fn end(&mut self, status: Status, news: News) -> Result<(), SettleError> {
         let change = end(self.app, &mut self.session, status, news, self.source, self.now)?;
-        all_or_none(change.session, store::mark_ended(&mut *self.tx, &change).await?)
+        all_or_none(change.session, store::mark_ended(&mut *self.tx, &change).await?.is_some())
     }
 
     /// The link that must not stay payable: ours, of an ended session, or a second one.

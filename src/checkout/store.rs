@@ -125,14 +125,18 @@ macro_rules! select_session {
     };
 }
 
-pub async fn find(pool: &Pool, scope: Scope, id: SessionId) -> Result<Option<Session>, db::Error> {
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    scope: Scope,
+    id: SessionId,
+) -> Result<Option<Session>, db::Error> {
     let row = select_session!(
         "find",
         "where s.environment_id = $1 and s.id = $2",
         Uuid::from(scope.environment),
         Uuid::from(id),
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?;
     row.map(TryInto::try_into).transpose()
 }
@@ -155,14 +159,18 @@ pub async fn find_any_scope(
 }
 
 /// The open session that holds an idempotency key.
-pub async fn find_open_by_key(pool: &Pool, scope: Scope, key: &str) -> Result<Option<Session>, db::Error> {
+pub async fn find_open_by_key(
+    executor: impl PgExecutor<'_>,
+    scope: Scope,
+    key: &str,
+) -> Result<Option<Session>, db::Error> {
     let row = select_session!(
         "find_open_by_key",
         "where s.environment_id = $1 and s.idempotency_key = $2 and s.checkout_status in ('initiated', 'pending')",
         Uuid::from(scope.environment),
         key,
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?;
     row.map(TryInto::try_into).transpose()
 }
@@ -301,7 +309,11 @@ pub async fn list(
 ///
 /// A customer or plan that was archived meanwhile gives no subscription, and so breaks the foreign keys of the rest:
 /// see [`is_archived_meanwhile`].
-pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<i64, db::Error> {
+pub async fn insert_draft(
+    executor: impl PgExecutor<'_>,
+    scope: Scope,
+    draft: &Draft,
+) -> Result<i64, db::Error> {
     let lines = &draft.lines;
     sqlx::query_scalar!(
         r#"-- checkout.insert_draft
@@ -382,7 +394,7 @@ pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<i6
         draft.expires_at,
         draft.check_at,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await
 }
 
@@ -390,6 +402,9 @@ pub async fn insert_draft(pool: &Pool, scope: Scope, draft: &Draft) -> Result<i6
 pub fn is_archived_meanwhile(error: &db::Error) -> bool {
     db::violated_constraint(error).is_some_and(|constraint| constraint.ends_with("_subscription_exists"))
 }
+
+/// How many deliveries a change's event has: endpoints that want it.
+pub type Deliveries = i64;
 
 /// A change of status, already decided, as the statements below write it, with its event.
 #[derive(Debug)]
@@ -405,9 +420,12 @@ pub struct Transition<'a> {
     pub delivery_ids: Vec<Uuid>,
 }
 
-/// initiated → pending with the link. False when the row is not the version of the session that `change` begins from;
+/// initiated → pending with the link. `None` when the row is not the version of the session that `change` begins from;
 /// of one that is locked it always is.
-pub async fn mark_pending(executor: impl PgExecutor<'_>, change: &Transition<'_>) -> Result<bool, db::Error> {
+pub async fn mark_pending(
+    executor: impl PgExecutor<'_>,
+    change: &Transition<'_>,
+) -> Result<Option<Deliveries>, db::Error> {
     let session = change.session;
     let done = query_with_event!(
         "-- checkout.mark_pending",
@@ -427,7 +445,7 @@ pub async fn mark_pending(executor: impl PgExecutor<'_>, change: &Transition<'_>
             insert into session_transitions (environment_id, session_id, sequence, from_status, to_status, cause, inbox_id, created_at)
             select environment_id, id, $5, $13, 'pending', $15, $16, $7 from changed
         )"],
-        r#"select count(*) = 1 as "changed!" from changed"#,
+        r#"select (select count(*) from delivery) as "deliveries!" from changed"#,
         session.scope,
         change.event,
         &change.delivery_ids,
@@ -440,7 +458,7 @@ pub async fn mark_pending(executor: impl PgExecutor<'_>, change: &Transition<'_>
         change.cause.as_str(),
         change.inbox,
     );
-    done.fetch_one(executor).await
+    done.fetch_optional(executor).await
 }
 
 /// The provider payment that completes a session.
@@ -555,15 +573,15 @@ pub struct Evidence<'a> {
 }
 
 /// The whole of an ordinary payment, in a transaction of one statement: the event in the inbox, the provider's payment
-/// and what [`mark_completed`] does. False, with nothing changed, when the event or the payment is known already, or
+/// and what [`mark_completed`] does. `None`, with nothing changed, when the event or the payment is known already, or
 /// the session is of another version by now.
 pub async fn complete_at_once(
-    pool: &Pool,
+    executor: impl PgExecutor<'_>,
     change: &Transition<'_>,
     applied: &Applied<'_>,
     paid: Money,
     evidence: &Evidence<'_>,
-) -> Result<bool, db::Error> {
+) -> Result<Option<Deliveries>, db::Error> {
     let done = complete!(
         "-- checkout.complete_at_once",
         "stored as (
@@ -580,14 +598,12 @@ pub async fn complete_at_once(
             select $1, $14, $2, $24, $25, 'applied', $17, $18, $7 from changed
         )",
         // Half of it must not stay: a division by zero undoes the statement.
-        r#"select case
-                when not exists (select from stored) then false
-                else 1 / case
-                    when (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
-                        + (select count(*) from subscription) = 4 then 1
-                    else 0
-                end = 1
-            end as "changed!""#,
+        r#"select (select count(*) from delivery) / case
+                when (select count(*) from changed) + (select count(*) from payment) + (select count(*) from invoice)
+                    + (select count(*) from subscription) = 4 then 1
+                else 0
+            end as "deliveries!"
+            from stored"#,
         change,
         applied,
         change.session.version,
@@ -598,25 +614,28 @@ pub async fn complete_at_once(
         paid.minor,
         paid.currency.lower(),
     );
-    match unless_halfway(done.fetch_one(pool).await) {
+    match unless_halfway(done.fetch_optional(executor).await) {
         // The payment is known already: under which fate, the lock tells.
-        Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => Ok(false),
+        Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => Ok(None),
         done => done,
     }
 }
 
-/// False when the statement undid itself, by the division.
-fn unless_halfway(done: Result<bool, db::Error>) -> Result<bool, db::Error> {
+/// `None` when the statement undid itself, by the division.
+fn unless_halfway(done: Result<Option<Deliveries>, db::Error>) -> Result<Option<Deliveries>, db::Error> {
     let code = |error: &db::Error| Some(error.as_database_error()?.code()?.into_owned());
     match done {
-        Err(error) if code(&error).as_deref() == Some("22012") => Ok(false),
+        Err(error) if code(&error).as_deref() == Some("22012") => Ok(None),
         done => done,
     }
 }
 
-/// Open → failed or expired: the drafts are archived, kept as rows so that late money finds them. False
+/// Open → failed or expired: the drafts are archived, kept as rows so that late money finds them. `None`
 /// when a row was not as expected.
-pub async fn mark_ended(executor: impl PgExecutor<'_>, change: &Transition<'_>) -> Result<bool, db::Error> {
+pub async fn mark_ended(
+    executor: impl PgExecutor<'_>,
+    change: &Transition<'_>,
+) -> Result<Option<Deliveries>, db::Error> {
     let session = change.session;
     let done = query_with_event!(
         "-- checkout.mark_ended",
@@ -643,14 +662,12 @@ pub async fn mark_ended(executor: impl PgExecutor<'_>, change: &Transition<'_>) 
             select environment_id, id, $5, $16, $10, $17, $18, $7 from changed
         )"],
         // Half of it must not stay: a division by zero undoes the statement.
-        r#"select case
-                when not exists (select from changed) then false
-                else 1 / case
-                    when (select count(*) from payment) + (select count(*) from invoice)
-                        + (select count(*) from subscription) = 3 then 1
-                    else 0
-                end = 1
-            end as "changed!""#,
+        r#"select (select count(*) from delivery) / case
+                when (select count(*) from payment) + (select count(*) from invoice)
+                    + (select count(*) from subscription) = 3 then 1
+                else 0
+            end as "deliveries!"
+            from changed"#,
         session.scope,
         change.event,
         &change.delivery_ids,
@@ -666,7 +683,7 @@ pub async fn mark_ended(executor: impl PgExecutor<'_>, change: &Transition<'_>) 
         change.inbox,
         session.version,
     );
-    unless_halfway(done.fetch_one(executor).await)
+    unless_halfway(done.fetch_optional(executor).await)
 }
 
 /// Changes only what is known of the link, and when to look again. The status stays. Unless the caller is the

@@ -44,6 +44,7 @@ macro_rules! query_with_event {
                 from changed
                 cross join matching
                 join unnest($8::uuid[]) with ordinality as drawn (id, place) on drawn.place = matching.place
+                returning 1
             )
             " + $result,
             uuid::Uuid::from($scope.environment),

@@ -177,7 +177,10 @@ async fn deliveries_and_attempts_are_read_by_their_tenant_only() {
     }
     for log in [&deliveries, &format!("{one}/attempts"), &format!("{}/replays", path(&endpoint))] {
         let error = merchant.get(&format!("{log}?offset=50")).await.expect_error(400, "validation_error");
-        assert!(error["details"]["offset"].is_string(), "{log} must not give its first page for ever: {error}");
+        assert!(
+            error["details"]["offset"].is_string(),
+            "{log} must not give its first page for ever: {error}"
+        );
     }
     let event = format!("/v1/events/{}/deliveries", first.id);
     for path in [&deliveries, &one, &format!("{one}/attempts"), &event] {

@@ -2,9 +2,13 @@
 
 use std::{collections::HashSet, future::Future};
 
-use checkoutd::{checkout::CheckSessions, webhooks::Deliver, worker::Job};
+use checkoutd::{
+    checkout::CheckSessions,
+    webhooks::Deliver,
+    worker::{Job, Work},
+};
 use chrono::TimeDelta;
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use serde_json::Value;
 use sqlx::Connection;
 
@@ -109,6 +113,31 @@ async fn a_deadline_is_six_round_trips() {
         assert_eq!(merchant.read_session(&session).await["checkout_status"], "expired");
     }
     assert_eq!(cost.round_trips, 6);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_looks_for_deliveries_of_an_event_that_no_endpoint_wants() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let looks = || app.state().wake.notified(Work::Deliveries).now_or_never().is_some();
+    let (paid, expired) = (merchant.session().await, merchant.session().await);
+    app.pay(&paid);
+    app.sandbox.flush_webhooks().await;
+    app.clock().advance(TimeDelta::minutes(15));
+    app.drain().await;
+    for (session, end) in [(&paid, "completed"), (&expired, "expired")] {
+        assert_eq!(merchant.read_session(session).await["checkout_status"], end);
+    }
+    assert!(!looks(), "a claim for each event, and never anything to be claimed");
+
+    let receiver = Receiver::start().await;
+    merchant.endpoint(&receiver).await;
+    let session = merchant.session().await;
+    assert!(looks(), "the first event is due at once");
+    app.pay(&session);
+    app.sandbox.flush_webhooks().await;
+    assert!(looks(), "the last one, too");
     app.finish().await;
 }
 
