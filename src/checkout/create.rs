@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -293,7 +292,7 @@ enum Inserted {
 /// Inserts the draft; 409 with the whole open session when its idempotency key is taken.
 async fn insert(
     app: &App,
-    connection: &mut PgConnection,
+    connection: &mut db::Connection,
     scope: Scope,
     draft: &Draft,
 ) -> Result<Inserted, ApiError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    Connection, Executor,
+    Connection as _, Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -21,6 +21,8 @@ pub use transact::{TransactError, begin_read, fetch_claim, is_conflict, transact
 
 /// The connection pool.
 pub type Pool = sqlx::PgPool;
+/// A connection outside of any transaction: each statement commits by itself.
+pub type Connection = sqlx::PgConnection;
 /// A connection inside an open transaction; what functions ending in `_in` take.
 pub type Tx = sqlx::PgConnection;
 /// What the driver reports.
