@@ -81,7 +81,7 @@ impl Report {
         }
         text.push_str(
             "\nCPU is seconds of processor time per 1,000; latencies are milliseconds; \"others\" is the share of the machine that neither \
-             the service nor the bench used.\n\n\
+             the service nor the bench used, with what the hypervisor took.\n\n\
              | | clients | /s | p50 | p99 | CPU service | CPU Postgres | CPU doubles | CPU generator | others \
              | floor /s | p50 | p99 | CPU Postgres | CPU client | ratio | |\n\
              |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",

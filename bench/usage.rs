@@ -24,7 +24,7 @@ pub struct Cpu {
     pub generator: Duration,
     /// Children that have ended: pgbench.
     pub pgbench: Duration,
-    /// Of all processes of the machine.
+    /// Of all processes of the machine, and of others on the same hardware as far as they took it away.
     pub machine: Duration,
 }
 
@@ -82,12 +82,12 @@ pub fn family(pid: u32) -> Duration {
     own(pid) + ended_children(pid) + children.map(own).sum::<Duration>()
 }
 
-/// All processes of the machine.
+/// All processes of the machine, and what its hypervisor gave to other machines.
 pub fn machine() -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
-    // user, nice, system, then idle and waiting, then both kinds of interrupts.
-    let busy = fields.take(7).enumerate().filter(|(place, _)| !matches!(place, 3 | 4));
+    // user, nice, system, then idle and waiting, then both kinds of interrupts, and stolen.
+    let busy = fields.take(8).enumerate().filter(|(place, _)| !matches!(place, 3 | 4));
     let ticks: u64 = busy.filter_map(|(_, field)| field.parse::<u64>().ok()).sum();
     TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
