@@ -85,7 +85,8 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     let (evidence, violations) = rest(&world).await?;
     logs::scan(&world.logs, &world.tally)?;
     world.tally.count_many("answers of the database lost", world.database_proxy.lost());
-    report::print(args, &world.tally, &evidence, &violations, begun.elapsed());
+    let webhooks = world.sandbox.ledger().deliveries;
+    report::print(args, &world.tally, &evidence, &violations, &webhooks, begun.elapsed());
     let clean = violations.is_empty() && world.tally.problems().is_empty();
     let world = Arc::into_inner(world).context("a task still holds the world")?;
     println!("logs: {}", world.logs.display());

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use checkoutd::sandbox::Delivery;
+
 use crate::{
     args::Args,
     checker::{Evidence, Violation},
@@ -14,7 +16,14 @@ use crate::{
 /// Most violations of one rule that are shown.
 const SHOWN: usize = 8;
 
-pub fn print(args: &Args, tally: &Tally, evidence: &Evidence, violations: &[Violation], took: Duration) {
+pub fn print(
+    args: &Args,
+    tally: &Tally,
+    evidence: &Evidence,
+    violations: &[Violation],
+    webhooks: &[Delivery],
+    took: Duration,
+) {
     println!("\n==== rig: seed {}, {} replicas, {:.0} s ====", args.seed, args.replicas, took.as_secs_f64());
     ends(evidence);
     money(evidence);
@@ -39,7 +48,23 @@ pub fn print(args: &Args, tally: &Tally, evidence: &Evidence, violations: &[Viol
         println!("  {:>6}  {rule}", broken.len());
         for violation in broken.iter().take(SHOWN) {
             println!("          {}: {}", violation.subject, violation.text);
+            webhooks_about(&violation.subject, webhooks);
         }
+    }
+}
+
+/// What Razorpay told of it, and how often it had to try.
+fn webhooks_about(subject: &str, webhooks: &[Delivery]) {
+    for webhook in webhooks.iter().filter(|webhook| webhook.body.contains(subject)) {
+        let at = chrono::DateTime::from_timestamp_millis(webhook.created_at_ms).unwrap_or_default();
+        let last = webhook.attempts.last().map(|attempt| (attempt.status, attempt.error.as_deref()));
+        println!(
+            "            {} at {}: {:?} after {} attempts, the last {last:?}",
+            webhook.event,
+            at.format("%H:%M:%S%.3f"),
+            webhook.status,
+            webhook.attempts.len(),
+        );
     }
 }
 

@@ -62,6 +62,8 @@ impl World {
         let database_proxy = TcpFault::start(Upstream::Unix(postgres.socket().to_owned())).await?;
         let mut settings = SandboxConfig::new(Arc::new(Utc::now));
         settings.seed = args.seed;
+        // Razorpay goes on for a day, and a run is shorter: what an event tells late must not be what nobody tells.
+        settings.retry_ladder.extend([Duration::from_secs(60); 60]);
         let sandbox = Sandbox::start(settings).await?;
         let receivers =
             Receivers::start(args.seed, args.has(Fault::Receivers), &logs.join("receivers.log")).await?;
@@ -190,8 +192,9 @@ impl World {
         self.database_proxy.calm();
         self.front.calm();
         self.receivers.calm();
-        *self.webhooks_on.write().await = true;
+        let mut on = self.webhooks_on.write().await;
         self.sandbox.set_faults(checkoutd::sandbox::Faults::default());
+        *on = true;
     }
 
     /// Stops everything in order.
