@@ -184,12 +184,11 @@ pub async fn create(
     let turn = ticket.turn().await?;
     let now = app.clock.now();
     // One for both statements: each time that one comes back, the pool asks Postgres whether it is all right.
-    let mut connection = app.pool.acquire().await?;
-    let find =
-        offer_store::find_offer(&mut *connection, scope, &request.customer_external_id, &request.plan, now);
+    let mut lent = app.pool.acquire().await?;
+    let find = offer_store::find_offer(&mut *lent, scope, &request.customer_external_id, &request.plan, now);
     let offer = find.await?;
     let Some((customer, payer)) = offer.payer else {
-        drop(connection);
+        drop(lent);
         return Err(no_payer(app, scope, &request.customer_external_id).await);
     };
     let Offered { plan, plan_name, prices } = offer.plan.ok_or_else(|| ApiError::not_found("plan"))?;
@@ -235,9 +234,9 @@ pub async fn create(
         check_at: expires_at.min(now + schedule::CREATE_PATIENCE),
         now,
     };
-    let inserted = insert(app, &mut connection, scope, &draft).await?;
+    let inserted = insert(app, &mut lent, scope, &draft).await?;
     // Razorpay may take its time.
-    drop(connection);
+    drop(lent);
     drop(turn);
     let version = match inserted {
         Inserted::Now { version } => version,
@@ -292,18 +291,18 @@ enum Inserted {
 /// Inserts the draft; 409 with the whole open session when its idempotency key is taken.
 async fn insert(
     app: &App,
-    connection: &mut db::Connection,
+    lent: &mut db::Connection,
     scope: Scope,
     draft: &Draft,
 ) -> Result<Inserted, ApiError> {
     // The holder of the key can end between the refusal and the look: then the key is free, so try again.
     for _ in 0..3 {
-        let error = match store::insert_draft(&mut *connection, scope, draft).await {
+        let error = match store::insert_draft(&mut *lent, scope, draft).await {
             Ok(version) => return Ok(Inserted::Now { version }),
             Err(error) => error,
         };
         let Some(constraint) = db::violated_constraint(&error) else { return Err(error.into()) };
-        if let Some(own) = store::find(&mut *connection, scope, draft.session).await? {
+        if let Some(own) = store::find(&mut *lent, scope, draft.session).await? {
             return Ok(Inserted::Before(Box::new(own)));
         }
         if store::is_archived_meanwhile(&error) {
@@ -313,7 +312,7 @@ async fn insert(
         let ("checkout_sessions_open_key", Some(key)) = (constraint, &draft.idempotency_key) else {
             return Err(error.into());
         };
-        if let Some(open) = store::find_open_by_key(&mut *connection, scope, key).await? {
+        if let Some(open) = store::find_open_by_key(&mut *lent, scope, key).await? {
             return Err(key_taken(key, open, app.clock.now()));
         }
     }

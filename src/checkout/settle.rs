@@ -111,7 +111,7 @@ pub struct Settled {
     pub decision: Decision,
     /// How the fact was learnt.
     pub cause: Cause,
-    /// Whether deliveries may be due: false when no endpoint wants the event.
+    /// Whether deliveries may be due: false when it is known that no endpoint wants the event.
     pub delivers: bool,
 }
 
@@ -262,8 +262,8 @@ pub async fn complete_at_once(
 ) -> Result<Option<Settled>, SettleError> {
     let SignedPayment { payment, link_id, reference, evidence } = signed;
     // One for both statements: each time that one comes back, the pool asks Postgres whether it is all right.
-    let mut connection = app.pool.acquire().await?;
-    let Some(mut session) = store::find_by_link(&mut *connection, scope, link_id, reference).await? else {
+    let mut lent = app.pool.acquire().await?;
+    let Some(mut session) = store::find_by_link(&mut *lent, scope, link_id, reference).await? else {
         return Ok(None);
     };
     if !session.is_of(evidence.connections, link_id) {
@@ -285,7 +285,7 @@ pub async fn complete_at_once(
     };
     let source = Source { cause: Cause::Webhook, inbox: Some(evidence.inbox) };
     let change = transition(app, &session, from, source, COMPLETED, false)?;
-    let done = store::complete_at_once(&mut *connection, &change, &applied, payment.amount, &evidence).await;
+    let done = store::complete_at_once(&mut *lent, &change, &applied, payment.amount, &evidence).await;
     let Some(deliveries) = at_once(done)? else { return Ok(None) };
     let settled = Settled { session, decision, cause: Cause::Webhook, delivers: deliveries > 0 };
     log(&settled);

@@ -28,7 +28,7 @@ pub fn metadata_violations(violations: &mut Violations, field: &str, metadata: &
 /// first page for ever.
 pub fn log_limit(limit: Option<i64>, offset: Option<&str>) -> Result<i64, ApiError> {
     if offset.is_some() {
-        let rule = "must be absent: a log goes on from its last item (before, after), not by offset";
+        let rule = "must be absent: a log goes on from its last item, not by offset";
         return Err(ApiError::validation("offset", rule));
     }
     Ok(page(limit, None)?.limit)

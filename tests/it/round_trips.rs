@@ -9,7 +9,7 @@ use checkoutd::{
 };
 use chrono::TimeDelta;
 use futures::{FutureExt, future::join_all};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::support::{Merchant, Receiver, Settings, TestApp, db::tables, events::emit_completed};
@@ -138,6 +138,30 @@ async fn nobody_looks_for_deliveries_of_an_event_that_no_endpoint_wants() {
     app.pay(&session);
     app.sandbox.flush_webhooks().await;
     assert!(looks(), "the last one, too");
+
+    merchant.session().await;
+    assert!(looks());
+    app.clock().advance(TimeDelta::minutes(15));
+    for lease in CheckSessions.claim(app.state(), 16).await.unwrap() {
+        Box::pin(CheckSessions.step(app.state(), lease)).await.unwrap();
+    }
+    assert!(looks(), "and the one of a session that was not paid");
+    app.drain().await;
+    app.finish().await;
+}
+
+/// Whoever holds a connection and waits for another can wait for ever.
+#[tokio::test]
+async fn a_create_needs_one_connection_at_a_time() {
+    let (app, merchant) = start().await;
+    merchant.session().await;
+    let plan = merchant.plan().await;
+    let mut request = Merchant::session_request(&plan);
+    request["idempotency_key"] = json!("order-1");
+    merchant.post("/v1/checkout/sessions", request.clone()).await.expect(201);
+    merchant.post("/v1/checkout/sessions", request.clone()).await.expect_error(409, "already_exists");
+    request["customer_external_id"] = json!("nobody");
+    merchant.post("/v1/checkout/sessions", request).await.expect_error(404, "not_found");
     app.finish().await;
 }
 
