@@ -1,7 +1,13 @@
 //! Creates that come faster than the database takes them are refused at the door, before anything is written: what is
 //! under way, and the payments of other sessions, must not wait for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -23,6 +29,12 @@ const MOST_WAITING: usize = 128;
 /// When fewer places than this are free, each create takes two turns, so that half as many are drafted at a time: about
 /// as many get done, and payments find the processors less busy. Of three turns, one is left over.
 const CROWDED: usize = MOST_WAITING / 2;
+/// When so many more were refused than had their turn, lately, one is drafted at a time: refusals want their share of the
+/// processors, too. Not in any crowd: what is left of a burst must not slow the service to less than what still comes, or
+/// it would be left for ever.
+const FLOODED: usize = 128;
+/// A flood that is over is forgotten after as many turns as there are places.
+const MOST_REFUSED: usize = FLOODED + MOST_WAITING;
 /// Nobody waits longer: the database does not answer then.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longer than payments take while creates compete with them; payments that never cease slow creates down, and do not
@@ -36,6 +48,8 @@ pub struct Overload {
     tickets: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     at_once: u32,
+    /// How many more were refused than had their turn: from 0 to [`MOST_REFUSED`].
+    refused: Arc<AtomicUsize>,
     /// Payments that are being settled.
     payments: watch::Sender<usize>,
 }
@@ -64,6 +78,7 @@ impl Overload {
             tickets: Arc::new(Semaphore::new(turns + MOST_WAITING)),
             turns: Arc::new(Semaphore::new(turns)),
             at_once,
+            refused: Arc::default(),
             payments: watch::Sender::new(0),
         }
     }
@@ -84,15 +99,30 @@ impl Overload {
     }
 
     fn ticket(&self) -> Option<Ticket> {
-        let ticket = Arc::clone(&self.tickets).try_acquire_owned().ok()?;
+        let Ok(ticket) = Arc::clone(&self.tickets).try_acquire_owned() else {
+            self.count(|refused| (refused + 1).min(MOST_REFUSED));
+            return None;
+        };
         Some(Ticket { overload: self.clone(), _ticket: Arc::new(ticket) })
     }
 
-    /// Who comes in a crowd takes two turns.
+    /// Who comes in a crowd takes two turns, who comes in a flood all of them.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        let is_crowded = self.tickets.available_permits() < CROWDED;
-        let weight = if is_crowded { self.at_once.min(2) } else { 1 };
-        Arc::clone(&self.turns).acquire_many_owned(weight).await
+        let weight = if self.refused.load(Ordering::Relaxed) > FLOODED {
+            self.at_once
+        } else if self.tickets.available_permits() < CROWDED {
+            self.at_once.min(2)
+        } else {
+            1
+        };
+        let turn = Arc::clone(&self.turns).acquire_many_owned(weight).await?;
+        self.count(|refused| refused.saturating_sub(1));
+        Ok(turn)
+    }
+
+    fn count(&self, change: impl Fn(usize) -> usize) {
+        let _ =
+            self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| Some(change(refused)));
     }
 }
 
@@ -188,6 +218,25 @@ mod tests {
         assert!(first.is_ok() && second.is_ok());
         assert!(poll!(&mut third).is_pending(), "two of four in a crowd");
         drop((not_quite, one_more, third));
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_served_one_at_a_time_until_more_are_taken_than_refused() {
+        let overload = Overload::new(4);
+        let turn = || overload.ticket().expect("a ticket").turn();
+        let all: Vec<_> = std::iter::from_fn(|| overload.ticket()).collect();
+        assert_eq!(all.len(), MOST_WAITING + 4);
+        for _ in 0..2 * MOST_REFUSED {
+            assert!(overload.ticket().is_none());
+        }
+        drop(all);
+        for number in 0..MOST_REFUSED - FLOODED {
+            let first = turn().await;
+            assert!(first.is_ok());
+            assert!(poll!(Box::pin(turn())).is_pending(), "one at a time, {number} turns after the flood");
+        }
+        let four = [turn().await, turn().await, turn().await, turn().await];
+        assert!(four.iter().all(Result::is_ok), "the flood is forgotten");
     }
 
     #[tokio::test]
