@@ -190,8 +190,6 @@ pub fn completion(merchant: &Merchant, constants: &Constants) -> anyhow::Result<
     let (environment, null, now) = (constant(merchant.environment), "null".to_owned(), "now()".to_owned());
     let (id, text) = (ID.to_owned(), |text: &str| constant(text));
     let link = "'plink_' || :n::text".to_owned();
-    let accounts =
-        Statement::read("tenancy.list_accounts")?.with(&[environment.clone(), constant(merchant.tenant)])?;
     let find =
         Statement::read("checkout.find_by_link")?.with(&[environment.clone(), link.clone(), id.clone()])?;
     let complete = Statement::read("checkout.complete_at_once")?.with(&[
@@ -222,5 +220,5 @@ pub fn completion(merchant: &Merchant, constants: &Constants) -> anyhow::Result<
         AMOUNT_MINOR.to_string(),
         text("inr"),
     ])?;
-    Ok(format!("{NUMBERS}{accounts};\n{find}\n\\gset f_\n{complete};\n"))
+    Ok(format!("{NUMBERS}{find}\n\\gset f_\n{complete};\n"))
 }

@@ -6,12 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use checkoutd::{
-    checkout::SessionId,
-    db::embedded,
-    tenancy::{EnvironmentId, TenantId},
-    webhooks::EventId,
-};
+use checkoutd::{checkout::SessionId, db::embedded, tenancy::EnvironmentId, webhooks::EventId};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, PgPool, types::Uuid};
 use tokio::time::sleep;
@@ -41,7 +36,6 @@ const EXPIRY_LIMIT: Duration = Duration::from_mins(2);
 /// A merchant's test environment.
 #[derive(Clone, Debug)]
 pub struct Merchant {
-    pub tenant: Uuid,
     pub environment: Uuid,
     /// Where Razorpay posts.
     pub inbound_path: String,
@@ -189,7 +183,6 @@ impl World {
         let text = |value: &Value| value.as_str().map(str::to_owned).context("text");
         let (tenant_id, environment_id) = (text(&tenant["tenant_id"])?, text(&test["id"])?);
         let merchant = Merchant {
-            tenant: tenant_id.parse::<TenantId>()?.into(),
             environment: environment_id.parse::<EnvironmentId>()?.into(),
             inbound_path: format!("/v1/webhooks/razorpay/{tenant_id}/{environment_id}"),
             authorization: format!("x-api-key: {}\r\n", text(&test["api_key"])?),

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     db::Pool,
     http::Overload,
-    kit::{clock::Clock, ids::Ids, secret::Sealer},
+    kit::{clock::Clock, ids::Ids, recent::Recent, secret::Sealer},
     metrics::Metrics,
     razorpay, tenancy, webhooks,
     worker::Wake,
@@ -44,7 +44,9 @@ pub struct Parts {
     /// Refuses creates that would have to wait for long.
     pub overload: Overload,
     /// API keys that were looked up a moment ago.
-    pub known_keys: tenancy::KeyCache,
+    pub known_keys: Recent<String, tenancy::FoundKey>,
+    /// Accounts whose secrets verified webhooks a moment ago.
+    pub known_accounts: Recent<tenancy::Scope, Vec<tenancy::SealedAccount>>,
     /// Tells the workers of this process that there is work; never more than a hint.
     pub wake: Wake,
     /// What is counted and measured.
@@ -114,7 +116,8 @@ impl App {
             recorder: webhooks::Recorder::default(),
             catch_up: webhooks::CatchUp::default(),
             overload: Overload::new(config.creates_at_once),
-            known_keys: tenancy::KeyCache::default(),
+            known_keys: Recent::default(),
+            known_accounts: Recent::default(),
             wake: Wake::default(),
             pools,
             clock,

@@ -1,4 +1,4 @@
-//! Small tools without domain words: time, ids, money, secrets, paging, back-off.
+//! Small tools without domain words: time, ids, money, secrets, paging, back-off, memory.
 
 pub mod backoff;
 pub mod checkpoint;
@@ -6,6 +6,7 @@ pub mod clock;
 pub mod ids;
 pub mod money;
 pub mod page;
+pub mod recent;
 pub mod secret;
 pub mod terms;
 pub mod text;

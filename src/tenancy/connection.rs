@@ -1,5 +1,7 @@
 //! Connections: a merchant's Razorpay account, its secrets sealed.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -48,11 +50,17 @@ pub struct Connection {
 
 /// A connection's credentials as they lie in the table.
 pub struct SealedAccount {
+    /// The connection.
     pub id: ConnectionId,
+    /// Razorpay's public key id.
     pub key_id: String,
+    /// Sealed.
     pub secret_key: Vec<u8>,
+    /// Sealed.
     pub webhook_secret: Option<Vec<u8>>,
+    /// The one before, sealed.
     pub previous_webhook_secret: Option<Vec<u8>>,
+    /// Until when that one verifies.
     pub previous_expires_at: Option<DateTime<Utc>>,
 }
 
@@ -113,8 +121,21 @@ pub struct Verifier {
 /// the account was replaced. A secret that does not open hides none of the others.
 /// None when there is no such environment.
 pub async fn webhook_verifiers(app: &App, scope: Scope) -> Result<Option<Vec<Verifier>>, db::Error> {
-    let sealed = store::list_accounts(&app.pool, scope).await?;
-    Ok(sealed.map(|sealed| sealed.iter().map(|sealed| verifier(app, scope, sealed)).collect()))
+    let (reading, now) = (app.known_accounts.reading(), app.clock.now());
+    let Some(sealed) = store::list_accounts(&app.pool, scope).await?.map(Arc::new) else { return Ok(None) };
+    app.known_accounts.keep(&reading, scope, &sealed, now);
+    Ok(Some(verifiers(app, scope, &sealed)))
+}
+
+/// As [`webhook_verifiers`], of at most two seconds ago: of what another process changed since, nothing is known.
+/// None unless they were read by then.
+pub fn remembered_webhook_verifiers(app: &App, scope: Scope) -> Option<Vec<Verifier>> {
+    let sealed = app.known_accounts.find(&scope, app.clock.now())?;
+    Some(verifiers(app, scope, &sealed))
+}
+
+fn verifiers(app: &App, scope: Scope, sealed: &[SealedAccount]) -> Vec<Verifier> {
+    sealed.iter().map(|sealed| verifier(app, scope, sealed)).collect()
 }
 
 fn verifier(app: &App, scope: Scope, sealed: &SealedAccount) -> Verifier {
@@ -220,6 +241,7 @@ pub async fn create(
             error.into()
         }
     })?;
+    app.known_accounts.forget();
     Ok(connection)
 }
 
@@ -270,6 +292,7 @@ pub async fn update(
         previous_expires_at,
     )
     .await?;
+    app.known_accounts.forget();
     if updated { Ok(connection) } else { Err(missing()) }
 }
 

@@ -181,14 +181,15 @@ pub async fn revoke(app: &App, caller: Caller, id: KeyId) -> Result<(), ApiError
 /// Finds the key's row and compares in constant time. An unknown key costs the same as a wrong one, unless
 /// that was used a moment ago.
 ///
-/// The row may be up to two seconds old (see [`super::KeyCache`]).
+/// The row may be up to two seconds old (see [`Recent`](crate::kit::recent::Recent)).
 pub async fn authenticate(app: &App, text: &str) -> Result<Option<Authenticated>, db::Error> {
     let Some(lookup_id) = lookup_id(text) else { return Ok(None) };
     let now = app.clock.now();
     let known = app.known_keys.find(lookup_id, now);
+    let reading = app.known_keys.reading();
     let found = match &known {
-        Ok(row) => Some(Arc::clone(row)),
-        Err(_) => store::find_key_any_scope(&app.pool, lookup_id).await?.map(Arc::new),
+        Some(row) => Some(Arc::clone(row)),
+        None => store::find_key_any_scope(&app.pool, lookup_id).await?.map(Arc::new),
     };
     let hash = found.as_ref().map_or(&[][..], |row| &row.hash);
     let matches = app.sealer.matches(text, hash);
@@ -196,8 +197,9 @@ pub async fn authenticate(app: &App, text: &str) -> Result<Option<Authenticated>
         row.revoked_at.is_none() && row.expires_at.is_none_or(|expires_at| now < expires_at)
     };
     let Some(row) = found.filter(|row| matches && is_valid(row)) else { return Ok(None) };
-    if let Err(missing) = known {
-        app.known_keys.keep(missing, lookup_id, &row, now);
+    // Only valid ones, so that guesses push none out.
+    if known.is_none() {
+        app.known_keys.keep(&reading, lookup_id.to_owned(), &row, now);
     }
     Ok(Some(row.authenticated()))
 }

@@ -181,8 +181,11 @@ pub async fn is_last_lasting_key(tx: &mut Tx, scope: Scope, id: KeyId) -> Result
 /// A key's row with the environment it opens.
 #[derive(Debug)]
 pub struct FoundKey {
+    /// What the whole key must match.
     pub hash: Vec<u8>,
+    /// From then on it opens nothing.
     pub expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     id: Uuid,
     environment_id: Uuid,
@@ -192,6 +195,7 @@ pub struct FoundKey {
 }
 
 impl FoundKey {
+    /// What it opens.
     pub fn authenticated(&self) -> Authenticated {
         Authenticated {
             scope: Scope { tenant: self.tenant_id.into(), environment: self.environment_id.into() },

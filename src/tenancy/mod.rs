@@ -8,7 +8,6 @@ mod environment_store;
 pub mod integration_api;
 mod key;
 pub mod key_api;
-mod key_cache;
 mod key_store;
 pub mod me_api;
 mod operator;
@@ -18,13 +17,13 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{
-    Account, AccountError, ConnectionId, SealedCredentials, connection_account, open_account, sealed_shut,
-    webhook_verifiers,
+    Account, AccountError, ConnectionId, SealedAccount, SealedCredentials, Verifier, connection_account,
+    open_account, remembered_webhook_verifiers, sealed_shut, webhook_verifiers,
 };
 pub use environment::{Environment, session_ttl, set_session_ttl};
 pub use environment_store::lock_environment_in;
 pub use key::Authenticated;
-pub use key_cache::KeyCache;
+pub use key_store::FoundKey;
 pub use operator::{OperatorKey, Revoked, TenantKey, create_key, list_keys, revoke_key};
 
 use crate::{app::App, db, http::Named};
@@ -48,7 +47,7 @@ impl Named for EnvironmentId {
 }
 
 /// Whose data a statement may touch: an argument of every store function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// The merchant.
     pub tenant: TenantId,

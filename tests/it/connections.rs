@@ -281,6 +281,50 @@ async fn a_replaced_webhook_secret_verifies_for_sixteen_days_more() {
     app.finish().await;
 }
 
+/// The account of the first payment is remembered for two seconds; here no time passes at all.
+#[tokio::test]
+async fn a_webhook_secret_that_another_process_has_just_replaced_verifies_at_once() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let replica = app.replica(&merchant).await;
+    let made = merchant.get(PATH).await.expect(200)["items"][0].clone();
+    let session = merchant.session().await;
+    app.pay_and_settle(&merchant.session().await).await;
+    let new = "canary-rotated-webhook-secret";
+    app.add_canary(new);
+    let change = json!({"encrypted_secret_data": {"webhook_secret": new}});
+    replica.put(&path(&made), change).await.expect(200);
+    app.pay(&session);
+    let sent = app.sandbox.ledger().deliveries;
+    let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
+    merchant.post_signed(event.body.clone(), new).await.expect(200);
+    assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+    app.sandbox.flush_webhooks().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_another_process_has_just_connected_is_known_at_once() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let replica = app.replica(&merchant).await;
+    let made = merchant.get(PATH).await.expect(200)["items"][0].clone();
+    app.pay_and_settle(&merchant.session().await).await;
+    replica.delete(&path(&made)).await.expect(204);
+    // Under the same secret, so that the account of before verifies its events.
+    app.connect(&replica).await;
+    let session = merchant.session().await;
+    app.pay(&session);
+    app.sandbox.flush_webhooks().await;
+    let causes: Vec<String> =
+        sqlx::query_scalar("select cause from session_transitions where to_status = 'completed'")
+            .fetch_all(&app.state().pool)
+            .await
+            .unwrap();
+    assert_eq!(causes, ["webhook", "webhook"]);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn saving_the_same_webhook_secret_again_does_not_end_the_previous_one() {
     let app = TestApp::start().await;
