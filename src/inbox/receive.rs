@@ -35,25 +35,25 @@ pub async fn receive(
     body: &[u8],
 ) -> Result<&'static str, ApiError> {
     let remembered = remembered(app, scope, signature, body);
-    if !remembered.is_empty()
-        && let Some(outcome) = receive_ordinary(app, scope, remembered.clone(), body).await
-    {
+    let ordinary = receive_ordinary(app, scope, &remembered, body).await;
+    if let Ok(Some(outcome)) = ordinary {
         return Ok(outcome);
     }
     let connections = verify(app, scope, signature, body).await?;
     checkpoint::reach("inbox.verified");
     let _precedence = app.overload.precede();
     let event = stored(app, scope, connections, parse(body)?);
-    // A panic too: unanswered, Razorpay would bring the same event again for a day.
     let was_tried = event.connections == remembered;
-    let work = AssertUnwindSafe(store_and_settle(app, &event, was_tried)).catch_unwind();
-    let error = match work.await {
-        Ok(Ok(outcome)) => {
+    let settled = match ordinary {
+        Err(error) if was_tried => Err(error),
+        _ => caught(store_and_settle(app, &event, was_tried)).await,
+    };
+    let error = match settled {
+        Ok(outcome) => {
             checkpoint::reach("inbox.committed");
             return Ok(outcome);
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "panic".to_owned(),
+        Err(error) => error,
     };
     // Kept by itself, so that it can be acknowledged and the worker can go on with it.
     tracing::warn!(inbox.event = event.content.event, error, "an event could not be settled at once");
@@ -62,22 +62,35 @@ pub async fn receive(
     Ok("kept")
 }
 
-/// An ordinary payment, verified by accounts that were read a moment ago, takes one look at Postgres less. Of anything
-/// else, and of what went wrong, nothing is said here: `None`, and it goes the whole way, from the accounts as they are
-/// now.
+/// An ordinary payment, verified by accounts that were read a moment ago, takes one look at Postgres less. Anything else
+/// is `None` and goes the whole way, from the accounts as they are now.
 async fn receive_ordinary(
     app: &App,
     scope: Scope,
-    connections: Vec<ConnectionId>,
+    connections: &[ConnectionId],
     body: &[u8],
-) -> Option<&'static str> {
-    let event = stored(app, scope, connections, parse(body).ok()?);
-    checkpoint::reach("inbox.verified");
+) -> Result<Option<&'static str>, String> {
+    if connections.is_empty() {
+        return Ok(None);
+    }
+    let Ok(content) = parse(body) else { return Ok(None) };
+    let event = stored(app, scope, connections.to_vec(), content);
+    checkpoint::reach("inbox.remembered");
     let _precedence = app.overload.precede();
-    let settled = AssertUnwindSafe(complete_at_once(app, &event)).catch_unwind().await;
-    let outcome = tell(app, &event, settled.ok()?.ok()??);
-    checkpoint::reach("inbox.committed");
-    Some(outcome)
+    let work = async { Ok(complete_at_once(app, &event).await?.map(|settled| tell(app, &event, settled))) };
+    let outcome = caught(work).await?;
+    if outcome.is_some() {
+        checkpoint::reach("inbox.completed");
+    }
+    Ok(outcome)
+}
+
+/// What went wrong, in words; a panic too: unanswered, Razorpay would bring the same event again for a day.
+async fn caught<T>(work: impl Future<Output = Result<T, SettleError>>) -> Result<T, String> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("panic".to_owned()),
+    }
 }
 
 fn stored(app: &App, scope: Scope, connections: Vec<ConnectionId>, content: Content) -> Stored {

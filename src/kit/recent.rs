@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// How long another replica's change may go unnoticed: less than the five seconds that are promised for a revoked key,
 /// also by a clock that goes at half its speed because it is ahead of the database's.
 const LIFETIME: TimeDelta = TimeDelta::seconds(2);
-/// About 300 bytes each, or a kilobyte.
+/// An API key has about 300 bytes, an environment's accounts a kilobyte and more.
 const MOST: usize = 10_000;
 
 /// What one process has read lately.

@@ -124,11 +124,15 @@ pub async fn webhook_verifiers(app: &App, scope: Scope) -> Result<Option<Vec<Ver
     let (reading, now) = (app.known_accounts.reading(), app.clock.now());
     let Some(sealed) = store::list_accounts(&app.pool, scope).await?.map(Arc::new) else { return Ok(None) };
     app.known_accounts.keep(&reading, scope, &sealed, now);
-    Ok(Some(verifiers(app, scope, &sealed)))
+    let verifiers = verifiers(app, scope, &sealed);
+    for unreadable in verifiers.iter().filter(|known| known.is_unreadable) {
+        tracing::error!(alert = "secret_unreadable", connection.id = %unreadable.connection, "a webhook secret does not open");
+    }
+    Ok(Some(verifiers))
 }
 
 /// As [`webhook_verifiers`], of at most two seconds ago: of what another process changed since, nothing is known.
-/// None unless they were read by then.
+/// None when they were not read in that time.
 pub fn remembered_webhook_verifiers(app: &App, scope: Scope) -> Option<Vec<Verifier>> {
     let sealed = app.known_accounts.find(&scope, app.clock.now())?;
     Some(verifiers(app, scope, &sealed))
@@ -143,10 +147,7 @@ fn verifier(app: &App, scope: Scope, sealed: &SealedAccount) -> Verifier {
     for secret in kept_webhook_secrets(app, sealed) {
         match app.sealer.open(place(WEBHOOK_SECRET, scope, sealed.id), secret) {
             Ok(secret) => secrets.push(secret),
-            Err(error) => {
-                is_unreadable = true;
-                tracing::error!(alert = "secret_unreadable", connection.id = %sealed.id, %error, "a webhook secret does not open");
-            }
+            Err(_) => is_unreadable = true,
         }
     }
     Verifier { connection: sealed.id, secrets, is_unreadable }
@@ -232,7 +233,10 @@ pub async fn create(
         previous_webhook_secret: None,
         previous_expires_at: None,
     };
-    store::insert_connection(&app.pool, scope, &connection, &sealed).await.map_err(|error| {
+    let inserted = store::insert_connection(&app.pool, scope, &connection, &sealed).await;
+    // Whatever the answer: it may have got lost.
+    app.known_accounts.forget();
+    inserted.map_err(|error| {
         if db::violated_constraint(&error) == Some("connections_one_published") {
             ApiError::already_exists(
                 "the environment already has a Razorpay connection; update or delete that one",
@@ -241,7 +245,6 @@ pub async fn create(
             error.into()
         }
     })?;
-    app.known_accounts.forget();
     Ok(connection)
 }
 
@@ -291,9 +294,9 @@ pub async fn update(
         sealed.webhook_secret,
         previous_expires_at,
     )
-    .await?;
+    .await;
     app.known_accounts.forget();
-    if updated { Ok(connection) } else { Err(missing()) }
+    if updated? { Ok(connection) } else { Err(missing()) }
 }
 
 /// The rule that keeps test and live money apart.

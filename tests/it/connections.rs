@@ -325,6 +325,45 @@ async fn an_account_that_another_process_has_just_connected_is_known_at_once() {
     app.finish().await;
 }
 
+/// Two rotations, and the secret before them is gone: at once in this process, and when another one did it, it still
+/// completes what is paid for two seconds. It never does anything else.
+#[tokio::test]
+async fn a_webhook_secret_that_was_pushed_out_is_good_for_nothing() {
+    let app = TestApp::start().await;
+    let merchant = app.merchant().await;
+    let replica = app.replica(&merchant).await;
+    let made = merchant.get(PATH).await.expect(200)["items"][0].clone();
+    let rotate = async |by: &Merchant, secret: &str| {
+        app.add_canary(secret);
+        by.put(&path(&made), json!({"encrypted_secret_data": {"webhook_secret": secret}})).await.expect(200);
+    };
+    let paid = async |session: &Value| {
+        app.pay(session);
+        let sent = app.sandbox.ledger().deliveries;
+        let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
+        merchant.post_signed(event.body.clone(), WEBHOOK_SECRET).await
+    };
+    let (first, second, third) =
+        (merchant.session().await, merchant.session().await, merchant.session().await);
+    merchant.post_signed(event("a"), WEBHOOK_SECRET).await.expect(200);
+    rotate(&merchant, "canary-second-webhook-secret").await;
+    rotate(&merchant, "canary-third-webhook-secret").await;
+    paid(&first).await.expect_error(401, "unauthorized");
+
+    rotate(&merchant, WEBHOOK_SECRET).await;
+    merchant.post_signed(event("b"), WEBHOOK_SECRET).await.expect(200);
+    rotate(&replica, "canary-fifth-webhook-secret").await;
+    rotate(&replica, "canary-sixth-webhook-secret").await;
+    paid(&second).await.expect(200);
+    app.clock().advance(TimeDelta::milliseconds(1999));
+    merchant.post_signed(event("c"), WEBHOOK_SECRET).await.expect_error(401, "unauthorized");
+    app.clock().advance(TimeDelta::milliseconds(1));
+    paid(&third).await.expect_error(401, "unauthorized");
+    rotate(&merchant, WEBHOOK_SECRET).await;
+    app.sandbox.flush_webhooks().await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn saving_the_same_webhook_secret_again_does_not_end_the_previous_one() {
     let app = TestApp::start().await;

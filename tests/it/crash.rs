@@ -7,7 +7,7 @@ use checkoutd::sandbox::{FaultKind, FaultRule, Faults, LinkStatus, Op, PayReques
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Merchant, Receiver, Settings, TestApp};
+use crate::support::{Binary, Merchant, Receiver, Settings, TestApp, WEBHOOK_SECRET};
 
 /// What brings the binary to its checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +22,8 @@ enum Scene {
     Found,
     /// `payment_link.paid` over HTTP, of a payment that was found before: it is not one statement.
     Known,
+    /// `payment_link.paid` right after another event over HTTP: the accounts are known.
+    Remembered,
     /// An event that was stored alone, taken up by the worker.
     Inbox,
     /// An event that cannot be settled at once.
@@ -81,9 +83,11 @@ crashes! {
     delivery_when_recorded: Deliver at "deliver.recorded";
     payment_under_the_sessions_lock: Found at "settle.locked";
     payment_before_the_commit: Found at "settle.written";
+    event_that_remembered_accounts_verify: Remembered at "inbox.remembered";
     event_that_is_verified_and_not_stored: Paid at "inbox.verified";
     event_that_is_stored_and_not_committed: Known at "inbox.stored";
     event_that_is_committed_and_not_acknowledged: Paid at "inbox.committed";
+    event_of_remembered_accounts_that_is_not_acknowledged: Remembered at "inbox.completed";
     event_that_is_kept_and_not_acknowledged: Kept at "inbox.kept";
     kept_event_when_claimed: Inbox at "inbox.claimed";
     kept_event_before_its_commit: Inbox at "settle.written";
@@ -154,11 +158,16 @@ async fn prepare(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene:
             app.sandbox.set_faults(Faults::default());
             session
         }
-        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => {
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Remembered | Scene::Inbox | Scene::Kept => {
             let session = merchant.session().await;
             app.pay(&session);
             if scene == Scene::Known {
                 assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
+            }
+            if scene == Scene::Remembered {
+                // The binary's clock is ahead: its worker would find the payment first.
+                let later = "update checkout_sessions set check_at = check_at + interval '3 minutes'";
+                sqlx::query(later).execute(&app.state().pool).await.unwrap();
             }
             if matches!(scene, Scene::Inbox | Scene::Kept) {
                 obstruct(app).await;
@@ -201,7 +210,11 @@ async fn provoke(app: &TestApp, client: &Merchant, scene: Scene, prepared: &Valu
     let request = match scene {
         Scene::Create => client.builder(axum::http::Method::POST, "/v1/checkout/sessions").json(prepared),
         Scene::Cancel => client.builder(axum::http::Method::POST, &format!("{}/cancel", path(prepared))),
-        Scene::Paid | Scene::Known | Scene::Kept => {
+        Scene::Paid | Scene::Known | Scene::Remembered | Scene::Kept => {
+            if scene == Scene::Remembered {
+                let nothing = json!({"entity": "event", "event": "nothing", "payload": {}}).to_string();
+                client.post_signed(nothing, WEBHOOK_SECRET).await.expect(200);
+            }
             let sent = app.sandbox.ledger().deliveries;
             let event = sent.iter().find(|delivery| delivery.event == "payment_link.paid").unwrap();
             let url = event.url.replace(&app.base_url, &client.base_url);
@@ -238,7 +251,9 @@ async fn verify(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene: 
     assert_eq!(ledger.links.len(), 1);
     let expected = match scene {
         Scene::Create | Scene::Resume | Scene::Deliver => "pending",
-        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => "completed",
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Remembered | Scene::Inbox | Scene::Kept => {
+            "completed"
+        }
         Scene::Deadline | Scene::Cancel | Scene::CloseLink | Scene::Refund => "expired",
     };
     assert_eq!(session["checkout_status"], expected, "{session}");
@@ -271,7 +286,7 @@ async fn verify(app: &TestApp, merchant: &Merchant, receiver: &Receiver, scene: 
             );
             assert!(received.iter().all(|request| request.body == received[0].body));
         }
-        Scene::Paid | Scene::Found | Scene::Known | Scene::Inbox | Scene::Kept => {}
+        Scene::Paid | Scene::Found | Scene::Known | Scene::Remembered | Scene::Inbox | Scene::Kept => {}
     }
 }
 
