@@ -294,10 +294,7 @@ async fn a_webhook_secret_that_another_process_has_just_replaced_verifies_at_onc
     app.add_canary(new);
     let change = json!({"encrypted_secret_data": {"webhook_secret": new}});
     replica.put(&path(&made), change).await.expect(200);
-    app.pay(&session);
-    let sent = app.sandbox.ledger().deliveries;
-    let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
-    merchant.post_signed(event.body.clone(), new).await.expect(200);
+    merchant.post_signed(app.pay_for_event(&session).body, new).await.expect(200);
     assert_eq!(merchant.read_session(&session).await["checkout_status"], "completed");
     app.sandbox.flush_webhooks().await;
     app.finish().await;
@@ -337,12 +334,8 @@ async fn a_webhook_secret_that_was_pushed_out_is_good_for_nothing() {
         app.add_canary(secret);
         by.put(&path(&made), json!({"encrypted_secret_data": {"webhook_secret": secret}})).await.expect(200);
     };
-    let paid = async |session: &Value| {
-        app.pay(session);
-        let sent = app.sandbox.ledger().deliveries;
-        let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
-        merchant.post_signed(event.body.clone(), WEBHOOK_SECRET).await
-    };
+    let paid =
+        async |session: &Value| merchant.post_signed(app.pay_for_event(session).body, WEBHOOK_SECRET).await;
     let (first, second, third) =
         (merchant.session().await, merchant.session().await, merchant.session().await);
     merchant.post_signed(event("a"), WEBHOOK_SECRET).await.expect(200);

@@ -61,10 +61,7 @@ async fn recover(app: &TestApp) {
 
 /// Razorpay's `payment_link.paid` for a session that is paid now, and nothing else.
 async fn paid_webhook(app: &TestApp, merchant: &Merchant, session: &Value) -> u16 {
-    app.pay(session);
-    let deliveries = app.sandbox.ledger().deliveries;
-    let event = deliveries.iter().rev().find(|delivery| delivery.event == "payment_link.paid").unwrap();
-    post(merchant, event).await
+    post(merchant, &app.pay_for_event(session)).await
 }
 
 async fn post(merchant: &Merchant, event: &Delivery) -> u16 {

@@ -68,11 +68,8 @@ async fn a_completion_by_webhook_is_two_round_trips_and_one_commit() {
     let receiver = Receiver::start().await;
     merchant.endpoint(&receiver).await;
     let pay = async |session: &Value| {
-        app.pay(session);
-        let sent = app.sandbox.ledger().deliveries;
-        let event = sent.iter().rfind(|event| event.event == "payment_link.paid").unwrap();
-        let signature = event.signature.as_deref();
-        merchant.post_event(event.body.clone(), signature).await.expect(200)
+        let event = app.pay_for_event(session);
+        merchant.post_event(event.body, event.signature.as_deref()).await.expect(200)
     };
     let (first, second, third) =
         (merchant.session().await, merchant.session().await, merchant.session().await);

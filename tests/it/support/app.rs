@@ -187,6 +187,13 @@ impl TestApp {
         self.sandbox.pay(session["id"].as_str().unwrap(), PayRequest::default()).unwrap()
     }
 
+    /// The customer pays: Razorpay's `payment_link.paid`, not yet sent.
+    pub fn pay_for_event(&self, session: &Value) -> checkoutd::sandbox::Delivery {
+        self.pay(session);
+        let queued = self.sandbox.ledger().deliveries;
+        queued.into_iter().rfind(|event| event.event == "payment_link.paid").unwrap()
+    }
+
     /// The customer pays, Razorpay's webhooks arrive, the merchant's are delivered.
     pub async fn pay_and_settle(&self, session: &Value) -> PaidInfo {
         let paid = self.pay(session);
